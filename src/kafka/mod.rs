@@ -1,0 +1,264 @@
+//! The ports to Kafka: what the runtime needs of a cluster, and nothing more.
+//!
+//! Two implementations: [`librdkafka`] for a real cluster and, in `sim`, one in memory for simulation.
+//! A stream thread owns one [`Consumer`] and one [`Producer`]; the control thread owns the [`Membership`].
+//! Deliberately absent: tasks, stores and the topology. librdkafka's types appear in this folder only.
+
+pub mod librdkafka;
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::ids::TopicPartition;
+use crate::record::{Headers, RawRecord};
+use crate::time::Timestamp;
+
+/// Makes clients; one per process.
+pub trait KafkaClients: Send + Sync {
+    /// Joins the consumer group with a subscription to exactly these topics.
+    fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>>;
+    /// A consumer with manual assignment; never a member of the group.
+    fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>>;
+    /// A producer; transactional where an id is given (then `init_transactions` comes first).
+    fn producer(&self, transactional_id: Option<&str>) -> Result<Box<dyn Producer>>;
+    /// Topic administration.
+    fn admin(&self) -> Result<Box<dyn Admin>>;
+}
+
+/// What a consumer is for; decides its settings and its `client.id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsumerPurpose {
+    /// Feeds stream tasks (`read_committed`, group.id set for committed offsets).
+    Main,
+    /// Replays changelogs.
+    Restore,
+    /// Feeds global stores.
+    Global,
+}
+
+/// A group member's identity and generation at one moment, by which brokers fence its commits. Opaque here.
+#[derive(Clone)]
+pub struct GroupMetadata(pub Arc<dyn Any + Send + Sync>);
+
+/// What the group protocol asks of this member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MembershipEvent {
+    /// The member owns these partitions now, and no others (the whole assignment, not a difference).
+    Assigned(Vec<TopicPartition>),
+    /// The member must give up these; commit first, then call [`Membership::acknowledge`].
+    Revoked(Vec<TopicPartition>),
+    /// The member was thrown out: these belong to somebody else already; commit nothing, then acknowledge.
+    Lost(Vec<TopicPartition>),
+    /// A broker-side fault worth telling (all brokers down, authentication …); the member keeps trying.
+    Trouble(String),
+}
+
+/// The group membership of this process: it learns which partitions are ours, and never reads a record.
+pub trait Membership: Send {
+    /// Serves the protocol for at most `timeout`; returns the next event. Every event but `Trouble` must be answered
+    /// by [`acknowledge`](Self::acknowledge) before the protocol goes on.
+    ///
+    /// # Errors
+    /// `Fatal` where the group can never be joined (authorisation, fenced static id), `Invalid` for a missing topic.
+    fn poll(&mut self, timeout: Duration) -> Result<Option<MembershipEvent>>;
+    /// Answers the last event.
+    fn acknowledge(&mut self) -> Result<()>;
+    /// Snapshot of the identity; take it together with the assignment it belongs to.
+    fn group_metadata(&self) -> GroupMetadata;
+    /// Commits offsets outside transactions (at-least-once), from any thread.
+    fn committer(&self) -> Arc<dyn OffsetCommitter>;
+    /// Leaves the group, so that others take over at once; static members stay listed until their session ends.
+    fn leave(self: Box<Self>) -> Result<()>;
+}
+
+/// Commits offsets as the group member.
+pub trait OffsetCommitter: Send + Sync {
+    /// Commits and waits for the broker.
+    ///
+    /// # Errors
+    /// `TaskMigrated` where the generation is over, `Retriable` for time-outs.
+    fn commit(&self, offsets: &[(TopicPartition, i64)]) -> Result<()>;
+}
+
+/// Where to start reading a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartOffset {
+    /// The first record there is.
+    Beginning,
+    /// After the last one.
+    End,
+    /// This offset; one out of the log's range is a `TaskCorrupted` error from `drain`.
+    At(i64),
+}
+
+/// What a partition's queue gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Records handed over.
+    pub records: usize,
+    /// The offset after the log's (stable) end, where the consumer has reached it and no record came after.
+    pub end_of_partition: Option<i64>,
+}
+
+/// A consumer's number for an assigned partition; valid until it is unassigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PartitionSlot(pub usize);
+
+/// Reads records of manually assigned partitions, each from a queue of its own. Hot path: [`drain`](Self::drain).
+pub trait Consumer: Send {
+    /// Adds a partition; others go on undisturbed.
+    fn assign(&mut self, partition: &TopicPartition, start: StartOffset) -> Result<PartitionSlot>;
+    /// Removes a partition and what is buffered of it.
+    fn unassign(&mut self, slot: PartitionSlot) -> Result<()>;
+    /// Hands over up to `max_records` that have arrived, in offset order, without waiting. Keys and values of one call share
+    /// one allocation.
+    ///
+    /// # Errors
+    /// `TaskCorrupted` for an offset out of range, `Retriable` for broker trouble, `Fatal` for authorisation.
+    fn drain(
+        &mut self,
+        slot: PartitionSlot,
+        max_records: usize,
+        into: &mut dyn FnMut(RawRecord),
+    ) -> Result<Drained>;
+    /// Sleeps until something arrives on any partition, [`waker`](Self::waker) is called, or `timeout` is over.
+    fn wait(&mut self, timeout: Duration) -> Result<()>;
+    /// Wakes [`wait`](Self::wait) from another thread.
+    fn waker(&self) -> Arc<dyn Fn() + Send + Sync>;
+    /// The group's committed offsets (`None`: nothing committed). Waits until no open transaction can change them.
+    fn committed(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<Option<i64>>>;
+    /// First and (last stable) end offset, asked of the broker.
+    fn offsets(&mut self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64)>;
+    /// The high watermark as of the last fetch, without asking; `None` before the first.
+    fn cached_end_offset(&self, partition: &TopicPartition) -> Option<i64>;
+    /// The first offset at or after `timestamp`; the end where there is none.
+    fn offset_for_time(
+        &mut self,
+        partition: &TopicPartition,
+        timestamp: Timestamp,
+        timeout: Duration,
+    ) -> Result<i64>;
+}
+
+/// A producer's number for a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TopicHandle(pub usize);
+
+/// A record to be sent; the bytes are copied by [`Producer::send`].
+#[derive(Debug, Clone, Copy)]
+pub struct OutgoingRecord<'a> {
+    /// From [`Producer::topic`].
+    pub topic: TopicHandle,
+    /// `None`: the client's partitioner decides (murmur2 of the key, random without one).
+    pub partition: Option<i32>,
+    /// Record timestamp.
+    pub timestamp: Timestamp,
+    /// Key bytes.
+    pub key: Option<&'a [u8]>,
+    /// Value bytes; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Headers.
+    pub headers: &'a Headers,
+}
+
+/// Sends records, in transactions where it was made with an id. Owned by one thread.
+pub trait Producer: Send {
+    /// Fences older producers with this id and aborts what they left open.
+    fn init_transactions(&mut self, timeout: Duration) -> Result<()>;
+    /// Opens a transaction.
+    fn begin_transaction(&mut self) -> Result<()>;
+    /// Adds offsets to the open transaction, fenced by `group`.
+    ///
+    /// # Errors
+    /// `TaskMigrated` for a stale generation or member, else as [`commit_transaction`](Self::commit_transaction).
+    fn send_offsets(
+        &mut self,
+        offsets: &[(TopicPartition, i64)],
+        group: &GroupMetadata,
+        timeout: Duration,
+    ) -> Result<()>;
+    /// Waits until everything sent is acknowledged, and commits.
+    ///
+    /// # Errors
+    /// `Retriable` (call again), `AbortTransaction`, `TaskMigrated` (fenced), `Fatal`.
+    fn commit_transaction(&mut self, timeout: Duration) -> Result<()>;
+    /// Aborts; what was sent will never be read. Serves callbacks until done or `timeout`.
+    fn abort_transaction(&mut self, timeout: Duration) -> Result<()>;
+    /// The handle of a topic, made once.
+    fn topic(&mut self, name: &str) -> Result<TopicHandle>;
+    /// Number of partitions, asked of the broker once and cached.
+    fn partition_count(&mut self, topic: TopicHandle, timeout: Duration) -> Result<i32>;
+    /// Queues a record; waits, bounded, while the local queue is full.
+    ///
+    /// # Errors
+    /// `BadRecord` for a record too large, `Retriable` when the queue stays full, `Fatal` otherwise.
+    fn send(&mut self, record: OutgoingRecord<'_>) -> Result<()>;
+    /// Waits until everything sent is acknowledged (at-least-once).
+    fn flush(&mut self, timeout: Duration) -> Result<()>;
+    /// Serves delivery callbacks; the first delivery failure since the last call comes back as an error.
+    fn poll(&mut self) -> Result<()>;
+}
+
+/// A topic as the cluster has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Replicas of partition 0.
+    pub replication_factor: i32,
+}
+
+/// A topic to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    /// Full name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Replication factor; -1 is the broker's default.
+    pub replication_factor: i32,
+    /// Configuration entries by Kafka's names.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// Creates and describes topics.
+pub trait Admin: Send {
+    /// What exists of `topics`; the names that do not are absent from the answer.
+    fn describe_topics(
+        &mut self,
+        topics: &[&str],
+        timeout: Duration,
+    ) -> Result<BTreeMap<String, TopicDescription>>;
+    /// Creates topics; ones that exist already are left alone.
+    fn create_topics(&mut self, topics: &[NewTopic], timeout: Duration) -> Result<()>;
+    /// The effective configuration of a topic.
+    fn topic_configs(
+        &mut self,
+        topic: &str,
+        timeout: Duration,
+    ) -> Result<BTreeMap<String, String>>;
+    /// Changes configuration entries of a topic, leaving the others.
+    fn alter_topic_configs(
+        &mut self,
+        topic: &str,
+        configs: &BTreeMap<String, String>,
+        timeout: Duration,
+    ) -> Result<()>;
+    /// Adds partitions up to `total`.
+    fn create_partitions(&mut self, topic: &str, total: i32, timeout: Duration) -> Result<()>;
+    /// Number of live brokers.
+    fn broker_count(&mut self, timeout: Duration) -> Result<usize>;
+    /// Deletes records before the given offsets (repartition topics).
+    fn delete_records(
+        &mut self,
+        before: &[(TopicPartition, i64)],
+        timeout: Duration,
+    ) -> Result<()>;
+}

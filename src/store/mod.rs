@@ -1,0 +1,140 @@
+//! State stores: what a processor reads and writes, made durable by the commit.
+//!
+//! A store is a stack: typed store ([`KeyValueStore`]) → [`TransactionalStore`] (uncommitted writes and row cache in memory,
+//! an undo journal for the record in hand) → [`Engine`] (RocksDB or memory), which only ever holds committed state together
+//! with the changelog position it stands at. Owned by one thread at a time; hot path: `get` and `put`.
+//! Deliberately absent: Kafka. The commit hands changed keys to a [`ChangelogWriter`], which the task implements.
+
+mod key_value;
+mod memory;
+#[cfg(feature = "rocksdb")]
+pub mod rocksdb;
+mod transactional;
+
+use std::any::Any;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::time::Timestamp;
+
+pub use key_value::KeyValueStore;
+pub use memory::{MemoryEngine, MemoryEngines};
+pub use transactional::{TransactionalStore, TransactionalStoreOptions};
+
+/// Which way a scan goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Ascending byte order of keys.
+    Forward,
+    /// Descending byte order of keys.
+    Backward,
+}
+
+/// A key and its value, as bytes.
+pub type Entry = (Bytes, Bytes);
+
+/// An iterator over committed entries of an engine.
+pub type EngineIter<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
+
+/// One change of a batch: key and new value, `None` deletes.
+pub type Change<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// An ordered map of bytes on disk or in memory that holds one store's committed state.
+///
+/// Entries and the position change together: after a crash at any moment the engine holds the state of some earlier
+/// [`write`](Self::write) with exactly its position.
+pub trait Engine: Send {
+    /// The value of `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>>;
+    /// Entries between two bounds in key order (unsigned bytes).
+    fn range(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        direction: Direction,
+    ) -> Result<EngineIter<'_>>;
+    /// Applies changes (sorted by key, each key once) and sets the position, atomically.
+    fn write(
+        &mut self,
+        changes: &mut dyn Iterator<Item = Change<'_>>,
+        position: Option<i64>,
+    ) -> Result<()>;
+    /// The position of the last write: the changelog offset after the last record applied. `None`: never written.
+    fn position(&self) -> Option<i64>;
+    /// About how many entries there are.
+    fn approximate_entries(&self) -> u64;
+    /// Makes everything written durable and closes.
+    fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// Opens engines; one per process, so that memory is shared and bounded over all stores.
+pub trait Engines: Send + Sync {
+    /// Opens or creates the engine of a store in `folder` (which the caller has locked).
+    fn open(&self, folder: &Path, store: &str) -> Result<Box<dyn Engine>>;
+    /// Deletes what [`open`](Self::open) would find (a corrupted store).
+    fn wipe(&self, folder: &Path, store: &str) -> Result<()>;
+    /// Whether state outlives the process.
+    fn is_persistent(&self) -> bool;
+}
+
+/// Receives the changed keys of a store at commit; the task's collector sends them to the changelog topic.
+pub trait ChangelogWriter {
+    /// One changed key with its last value (`None`: deleted) and the timestamp of the record that changed it.
+    fn write(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp) -> Result<()>;
+}
+
+/// How values lie in the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueFormat {
+    /// The serialised value alone (`keyValueStoreBuilder`).
+    Plain,
+    /// Eight bytes big-endian timestamp, then the value (`timestampedKeyValueStoreBuilder`); the changelog carries the
+    /// value alone, and the timestamp as the record's.
+    Timestamped,
+}
+
+/// A record of a changelog, to be restored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangelogRecord {
+    /// Key bytes.
+    pub key: Bytes,
+    /// Value bytes, `None` deletes.
+    pub value: Option<Bytes>,
+    /// The record's timestamp.
+    pub timestamp: Timestamp,
+}
+
+/// A store as its task manages it, whatever its type. Called by the task only; see the module doc for the life of a write.
+pub trait StateStore: Any + Send {
+    /// The store's name.
+    fn name(&self) -> &Arc<str>;
+    /// Sets the timestamp that the following writes carry to the changelog.
+    fn set_record_timestamp(&mut self, timestamp: Timestamp);
+    /// Keeps the writes of the record in hand.
+    fn accept_record(&mut self);
+    /// Undoes the writes of the record in hand (it failed).
+    fn undo_record(&mut self);
+    /// Hands every key changed since the last commit to `changelog`, once each; returns how many. Without a changelog the
+    /// caller skips this.
+    fn write_changelog(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<usize>;
+    /// Moves the uncommitted writes to the engine; `position` is the changelog's after them.
+    fn commit(&mut self, position: Option<i64>) -> Result<()>;
+    /// Drops the uncommitted writes.
+    fn abort(&mut self);
+    /// Bytes of uncommitted writes.
+    fn uncommitted_bytes(&self) -> usize;
+    /// The changelog position of the engine.
+    fn position(&self) -> Option<i64>;
+    /// Applies changelog records, in order, straight to the engine (restoration, standby, global stores).
+    fn restore(&mut self, records: &[ChangelogRecord], position: i64) -> Result<()>;
+    /// Closes the engine; uncommitted writes are dropped.
+    fn close(self: Box<Self>) -> Result<()>;
+    /// For the typed store behind a handle.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+    /// For the typed store behind a read-only view.
+    fn as_any(&self) -> &dyn Any;
+}
