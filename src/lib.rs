@@ -4,6 +4,7 @@ mod error;
 mod ids;
 mod record;
 pub mod serdes;
+pub mod store;
 mod time;
 
 pub use error::{Error, ErrorKind, Result};

@@ -7,8 +7,8 @@
 
 mod key_value;
 mod memory;
-#[cfg(feature = "rocksdb")]
-pub mod rocksdb;
+mod rows;
+mod scan;
 mod transactional;
 
 use std::any::Any;
@@ -16,13 +16,14 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::time::Timestamp;
 
-pub use key_value::KeyValueStore;
+pub use key_value::{KeyValueIter, KeyValueStore};
 pub use memory::{MemoryEngine, MemoryEngines};
+pub use scan::{Scan, Scanned};
 pub use transactional::{TransactionalStore, TransactionalStoreOptions};
 
 /// Which way a scan goes.
@@ -57,7 +58,7 @@ pub trait Engine: Send {
         to: Bound<&[u8]>,
         direction: Direction,
     ) -> Result<EngineIter<'_>>;
-    /// Applies changes (sorted by key, each key once) and sets the position, atomically.
+    /// Applies changes (sorted by key, each key once) and sets the position (`None` leaves it), atomically.
     fn write(
         &mut self,
         changes: &mut dyn Iterator<Item = Change<'_>>,
@@ -95,6 +96,58 @@ pub enum ValueFormat {
     /// Eight bytes big-endian timestamp, then the value (`timestampedKeyValueStoreBuilder`); the changelog carries the
     /// value alone, and the timestamp as the record's.
     Timestamped,
+}
+
+/// Bytes of the timestamp in front of a [`ValueFormat::Timestamped`] value.
+const TIMESTAMP_BYTES: usize = 8;
+
+impl ValueFormat {
+    /// How many bytes `value` takes in the engine.
+    fn encoded_bytes(self, value: &[u8]) -> usize {
+        match self {
+            Self::Plain => value.len(),
+            Self::Timestamped => TIMESTAMP_BYTES + value.len(),
+        }
+    }
+
+    /// Appends the engine's bytes of a value to `out`.
+    fn encode(self, value: &[u8], timestamp: Timestamp, out: &mut Vec<u8>) {
+        if self == Self::Timestamped {
+            out.extend_from_slice(&timestamp.as_millis().to_be_bytes());
+        }
+        out.extend_from_slice(value);
+    }
+
+    /// Splits the engine's bytes into value and timestamp (zero where the format has none).
+    fn decode(self, mut bytes: Bytes) -> Result<(Bytes, Timestamp)> {
+        if self == Self::Plain {
+            return Ok((bytes, Timestamp::default()));
+        }
+        let Some(millis) = bytes.first_chunk::<TIMESTAMP_BYTES>() else {
+            return Err(Error::new(
+                ErrorKind::TaskCorrupted,
+                format!(
+                    "reading a timestamped value: found {} bytes, wanted at least {TIMESTAMP_BYTES}",
+                    bytes.len()
+                ),
+            ));
+        };
+        let timestamp = Timestamp::from_millis(i64::from_be_bytes(*millis));
+        bytes.advance(TIMESTAMP_BYTES);
+        Ok((bytes, timestamp))
+    }
+}
+
+/// Whether no key can lie between two bounds; ordered maps panic on some of these.
+fn is_empty_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (
+            Bound::Included(from) | Bound::Excluded(from),
+            Bound::Included(to) | Bound::Excluded(to),
+        ) => from >= to,
+    }
 }
 
 /// A record of a changelog, to be restored.

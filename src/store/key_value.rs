@@ -1,0 +1,410 @@
+//! The typed key-value store that processors use.
+//!
+//! Serialises keys and values into buffers it keeps, and leaves everything else to [`TransactionalStore`]. Called by the
+//! thread of its task. Hot path: `get`, `put`. Order is that of the key's *bytes*: integers serialised as Kafka does sort
+//! negative after positive, as they do in Kafka Streams.
+
+use std::any::Any;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    ChangelogRecord, ChangelogWriter, Direction, Engine, Scan, StateStore, TransactionalStore,
+    TransactionalStoreOptions,
+};
+use crate::error::{Error, Result};
+use crate::record::Headers;
+use crate::serdes::{Encoded, Serde};
+use crate::time::Timestamp;
+
+/// A store of values by key.
+///
+/// Writes are seen by every later read of the task, and are durable after the commit that follows; if the record in hand
+/// fails, its writes are undone.
+///
+/// Source: `org.apache.kafka.streams.state.KeyValueStore` and `TimestampedKeyValueStore`. Deviations: reading takes
+/// `&mut self` (it fills the cache); an iterator borrows the store, so writing while iterating does not compile (collect
+/// first), and it needs no `close`.
+pub struct KeyValueStore<K, V> {
+    store: TransactionalStore,
+    codec: Codec<K, V>,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+struct Codec<K, V> {
+    /// The topic that serdes are told: the changelog's, or the store's name where it has none.
+    topic: Arc<str>,
+    key: Serde<K>,
+    value: Serde<V>,
+    headers: Headers,
+}
+
+impl<K, V> Codec<K, V> {
+    fn read_key(&self, bytes: &Bytes) -> Result<K> {
+        self.key.deserializer().deserialize(&self.topic, &self.headers, Some(bytes))
+    }
+
+    fn read_value(&self, bytes: &Bytes) -> Result<V> {
+        self.value.deserializer().deserialize(&self.topic, &self.headers, Some(bytes))
+    }
+
+    fn write_key(&self, key: &K, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        match self.key.serializer().serialize(&self.topic, key, out)? {
+            Encoded::Bytes => Ok(()),
+            Encoded::Null => {
+                Err(Error::bad_record("found a null key, wanted one that is not null"))
+            }
+        }
+    }
+
+    /// Whether there is a value, not null.
+    fn write_value(&self, value: &V, out: &mut Vec<u8>) -> Result<bool> {
+        out.clear();
+        Ok(self.value.serializer().serialize(&self.topic, value, out)? == Encoded::Bytes)
+    }
+}
+
+impl<K: 'static, V: 'static> KeyValueStore<K, V> {
+    /// Makes a store over an engine, with its own name as the topic that serdes are told.
+    pub fn open(
+        name: Arc<str>,
+        key_serde: Serde<K>,
+        value_serde: Serde<V>,
+        engine: Box<dyn Engine>,
+        options: TransactionalStoreOptions,
+    ) -> Self {
+        let topic = name.clone();
+        let store = TransactionalStore::open(name, engine, options);
+        let codec =
+            Codec { topic, key: key_serde, value: value_serde, headers: Headers::default() };
+        Self { store, codec, key: Vec::new(), value: Vec::new() }
+    }
+
+    /// The same store, telling its serdes that what they read and write stands in `topic` (the changelog).
+    #[must_use]
+    pub fn with_topic(mut self, topic: Arc<str>) -> Self {
+        self.codec.topic = topic;
+        self
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// What the serdes return; `TaskCorrupted` for a damaged engine, `Fatal` where it cannot be read.
+    pub fn get(&mut self, key: &K) -> Result<Option<V>> {
+        self.codec.write_key(key, &mut self.key)?;
+        match self.store.get(&self.key)? {
+            None => Ok(None),
+            Some(value) => self.codec.read_value(value).map(Some),
+        }
+    }
+
+    /// The value of `key` and its timestamp; for stores whose format is
+    /// [`ValueFormat::Timestamped`](super::ValueFormat::Timestamped).
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_with_timestamp(&mut self, key: &K) -> Result<Option<(V, Timestamp)>> {
+        self.codec.write_key(key, &mut self.key)?;
+        match self.store.get_with_timestamp(&self.key)? {
+            None => Ok(None),
+            Some((value, timestamp)) => Ok(Some((self.codec.read_value(value)?, timestamp))),
+        }
+    }
+
+    /// Sets the value of `key`, at the timestamp of the record in hand. A value that serialises to null deletes.
+    ///
+    /// # Errors
+    /// What the serdes return, `BadRecord` for a null key.
+    pub fn put(&mut self, key: &K, value: &V) -> Result<()> {
+        self.codec.write_key(key, &mut self.key)?;
+        match self.codec.write_value(value, &mut self.value)? {
+            true => self.store.put(&self.key, &self.value),
+            false => self.store.delete(&self.key),
+        }
+        Ok(())
+    }
+
+    /// Sets the value of `key` with a timestamp of its own; for stores whose format is
+    /// [`ValueFormat::Timestamped`](super::ValueFormat::Timestamped).
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_with_timestamp(&mut self, key: &K, value: &V, timestamp: Timestamp) -> Result<()> {
+        self.codec.write_key(key, &mut self.key)?;
+        match self.codec.write_value(value, &mut self.value)? {
+            true => self.store.put_with_timestamp(&self.key, &self.value, timestamp),
+            false => self.store.delete(&self.key),
+        }
+        Ok(())
+    }
+
+    /// Sets the value of `key` where there is none; returns the value that was there.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get) and [`put`](Self::put).
+    pub fn put_if_absent(&mut self, key: &K, value: &V) -> Result<Option<V>> {
+        let old = self.get(key)?;
+        if old.is_none() {
+            self.put(key, value)?;
+        }
+        Ok(old)
+    }
+
+    /// Deletes `key`; returns the value that was there.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn delete(&mut self, key: &K) -> Result<Option<V>> {
+        let old = self.get(key)?;
+        if old.is_some() {
+            self.store.delete(&self.key);
+        }
+        Ok(old)
+    }
+
+    /// The entries whose keys lie within bounds, in ascending order of key bytes: `range(from..=to)`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), at once or from the iterator.
+    pub fn range(&mut self, keys: impl RangeBounds<K>) -> Result<KeyValueIter<'_, K, V>> {
+        self.range_in(keys, Direction::Forward)
+    }
+
+    /// As [`range`](Self::range), in descending order.
+    ///
+    /// # Errors
+    /// As [`range`](Self::range).
+    pub fn reverse_range(&mut self, keys: impl RangeBounds<K>) -> Result<KeyValueIter<'_, K, V>> {
+        self.range_in(keys, Direction::Backward)
+    }
+
+    /// All entries, in ascending order of key bytes.
+    ///
+    /// # Errors
+    /// As [`range`](Self::range).
+    pub fn all(&mut self) -> Result<KeyValueIter<'_, K, V>> {
+        self.range(..)
+    }
+
+    /// All entries, in descending order of key bytes.
+    ///
+    /// # Errors
+    /// As [`range`](Self::range).
+    pub fn reverse_all(&mut self) -> Result<KeyValueIter<'_, K, V>> {
+        self.reverse_range(..)
+    }
+
+    /// The entries whose key bytes begin with `prefix`, in ascending order.
+    ///
+    /// # Errors
+    /// As [`range`](Self::range).
+    pub fn prefix_scan(&mut self, prefix: &[u8]) -> Result<KeyValueIter<'_, K, V>> {
+        let end = prefix_end(prefix);
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let scan = self.store.scan(Bound::Included(prefix), to, Direction::Forward)?;
+        Ok(KeyValueIter { scan, codec: &self.codec })
+    }
+
+    /// About how many entries were committed.
+    pub fn approximate_entries(&self) -> u64 {
+        self.store.approximate_entries()
+    }
+
+    fn range_in(
+        &mut self,
+        keys: impl RangeBounds<K>,
+        direction: Direction,
+    ) -> Result<KeyValueIter<'_, K, V>> {
+        // Scans are rare beside gets: buffers of their own keep this simple.
+        let from = self.bound(keys.start_bound())?;
+        let to = self.bound(keys.end_bound())?;
+        let (from, to) = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
+        let scan = self.store.scan(from, to, direction)?;
+        Ok(KeyValueIter { scan, codec: &self.codec })
+    }
+
+    fn bound(&self, bound: Bound<&K>) -> Result<Bound<Vec<u8>>> {
+        let bytes = |key| {
+            let mut out = Vec::new();
+            self.codec.write_key(key, &mut out).map(|()| out)
+        };
+        Ok(match bound {
+            Bound::Unbounded => Bound::Unbounded,
+            Bound::Included(key) => Bound::Included(bytes(key)?),
+            Bound::Excluded(key) => Bound::Excluded(bytes(key)?),
+        })
+    }
+}
+
+/// The smallest key after all keys that begin with `prefix`; `None` where there is none.
+fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+/// Entries of a [`KeyValueStore`], uncommitted writes included. Borrows the store; ends after the first error of the
+/// engine, but goes on after an entry that cannot be deserialised.
+pub struct KeyValueIter<'a, K, V> {
+    scan: Scan<'a>,
+    codec: &'a Codec<K, V>,
+}
+
+impl<'a, K: 'static, V: 'static> KeyValueIter<'a, K, V> {
+    /// The same entries with their values' timestamps.
+    pub fn with_timestamps(
+        self,
+    ) -> impl Iterator<Item = Result<(K, V, Timestamp)>> + use<'a, K, V> {
+        let Self { scan, codec } = self;
+        scan.map(move |scanned| {
+            let scanned = scanned?;
+            let key = codec.read_key(&scanned.key)?;
+            Ok((key, codec.read_value(&scanned.value)?, scanned.timestamp))
+        })
+    }
+}
+
+impl<K, V> Iterator for KeyValueIter<'_, K, V> {
+    type Item = Result<(K, V)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let scanned = match self.scan.next()? {
+            Ok(scanned) => scanned,
+            Err(error) => return Some(Err(error)),
+        };
+        let key = self.codec.read_key(&scanned.key);
+        Some(key.and_then(|key| Ok((key, self.codec.read_value(&scanned.value)?))))
+    }
+}
+
+impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
+    fn name(&self) -> &Arc<str> {
+        self.store.name()
+    }
+
+    fn set_record_timestamp(&mut self, timestamp: Timestamp) {
+        self.store.set_record_timestamp(timestamp);
+    }
+
+    fn accept_record(&mut self) {
+        self.store.accept_record();
+    }
+
+    fn undo_record(&mut self) {
+        self.store.undo_record();
+    }
+
+    fn write_changelog(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<usize> {
+        self.store.write_changelog(changelog)
+    }
+
+    fn commit(&mut self, position: Option<i64>) -> Result<()> {
+        self.store.commit(position)
+    }
+
+    fn abort(&mut self) {
+        self.store.abort();
+    }
+
+    fn uncommitted_bytes(&self) -> usize {
+        self.store.uncommitted_bytes()
+    }
+
+    fn position(&self) -> Option<i64> {
+        self.store.position()
+    }
+
+    fn restore(&mut self, records: &[ChangelogRecord], position: i64) -> Result<()> {
+        self.store.restore(records, position)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Box::new(self.store).close()
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{MemoryEngine, ValueFormat};
+    use super::*;
+    use crate::serdes::DefaultSerde;
+
+    fn open<K: DefaultSerde, V: DefaultSerde>(value_format: ValueFormat) -> KeyValueStore<K, V> {
+        let options = TransactionalStoreOptions { value_format, ..Default::default() };
+        let engine = Box::<MemoryEngine>::default();
+        KeyValueStore::open("test".into(), K::serde(), V::serde(), engine, options)
+    }
+
+    #[test]
+    fn typed_reads_and_writes() {
+        let mut store = open::<String, i64>(ValueFormat::Plain);
+        let key = |key: &str| key.to_owned();
+        assert_eq!(store.put_if_absent(&key("a"), &1).unwrap(), None);
+        assert_eq!(store.put_if_absent(&key("a"), &2).unwrap(), Some(1));
+        store.put(&key("ab"), &3).unwrap();
+        store.put(&key("b"), &4).unwrap();
+        assert_eq!(store.delete(&key("b")).unwrap(), Some(4));
+        assert_eq!(store.delete(&key("b")).unwrap(), None);
+        store.put(&key("b"), &5).unwrap();
+        let entries = |iter: KeyValueIter<'_, String, i64>| -> Vec<_> {
+            iter.map(|entry| entry.unwrap().1).collect()
+        };
+        assert_eq!(entries(store.all().unwrap()), [1, 3, 5]);
+        assert_eq!(entries(store.reverse_all().unwrap()), [5, 3, 1]);
+        assert_eq!(entries(store.range(key("a")..=key("ab")).unwrap()), [1, 3]);
+        assert_eq!(entries(store.range(&key("a")..&key("ab")).unwrap()), [1]);
+        assert_eq!(entries(store.range(key("b")..key("a")).unwrap()), [0; 0]);
+        assert_eq!(entries(store.prefix_scan(b"a").unwrap()), [1, 3]);
+        assert_eq!(store.get(&key("ab")).unwrap(), Some(3));
+    }
+
+    #[test]
+    fn timestamps_stay_with_values() {
+        let mut store = open::<String, String>(ValueFormat::Timestamped);
+        store.set_record_timestamp(Timestamp::from_millis(8));
+        store.put(&"a".to_owned(), &"1".to_owned()).unwrap();
+        let at = Timestamp::from_millis(9);
+        store.put_with_timestamp(&"b".to_owned(), &"2".to_owned(), at).unwrap();
+        store.accept_record();
+        store.commit(None).unwrap();
+        assert_eq!(store.get_with_timestamp(&"b".to_owned()).unwrap(), Some(("2".to_owned(), at)));
+        let timestamps: Vec<_> = store
+            .all()
+            .unwrap()
+            .with_timestamps()
+            .map(|entry| entry.unwrap().2.as_millis())
+            .collect();
+        assert_eq!(timestamps, [8, 9]);
+    }
+
+    #[test]
+    fn null_values_delete_and_null_keys_are_refused() {
+        let mut store = open::<Option<String>, Option<i64>>(ValueFormat::Plain);
+        let key = Some("a".to_owned());
+        store.put(&key, &Some(1)).unwrap();
+        store.put(&key, &None).unwrap();
+        assert_eq!(store.get(&key).unwrap(), None);
+        assert_eq!(store.put(&None, &Some(1)).unwrap_err().kind(), crate::ErrorKind::BadRecord);
+    }
+
+    #[test]
+    fn prefix_ends() {
+        assert_eq!(prefix_end(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(prefix_end(b"\xff"), None);
+        assert_eq!(prefix_end(b""), None);
+    }
+}
