@@ -1,13 +1,28 @@
 //! `kstreams`: Kafka Streams for Rust, on librdkafka and RocksDB.
 
+pub mod dsl;
 mod error;
 mod ids;
+mod nullable;
+mod operators;
+pub mod processor;
 mod record;
 pub mod serdes;
 pub mod store;
 mod time;
+pub mod topology;
 
+pub use dsl::{
+    Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KStream, KTable, Materialized, Named,
+    Produced, Repartitioned, StreamsBuilder,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{TaskId, TopicPartition};
+pub use nullable::Nullable;
+pub use operators::Change;
+pub use processor::{
+    Processor, ProcessorContext, ProcessorSupplier, PunctuationType, PunctuatorId, StoreHandle,
+};
 pub use record::{Header, Headers, RawRecord, Record, RecordMetadata};
 pub use time::{Clock, MockClock, SystemClock, Timestamp};
+pub use topology::{Stores, Topology};

@@ -1,0 +1,124 @@
+//! Grouped streams: what comes between a stream and its aggregation.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::params::{Grouped, Materialized};
+use super::stream::KStream;
+use super::table::{KTable, TableSpec};
+use crate::nullable::Nullable;
+use crate::operators::{KStreamAggregate, store_getter};
+use crate::serdes::{DefaultSerde, Serde};
+use crate::topology::Topology;
+
+/// A stream whose records of one key will be aggregated together. Source: `KGroupedStream`.
+pub struct KGroupedStream<K, V> {
+    pub(super) stream: KStream<K, V>,
+    pub(super) grouped: Grouped<K, V>,
+}
+
+impl<K, V> KGroupedStream<K, V>
+where
+    K: Nullable<NonNull = K>,
+    V: Nullable,
+{
+    /// Counts the records of each key.
+    pub fn count(&self) -> KTable<K, i64> {
+        self.count_with(Materialized::default())
+    }
+
+    /// Counts the records of each key into the given store.
+    pub fn count_with(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
+        let step = |_: &K, _: V::NonNull, count: Option<i64>| Some(count.unwrap_or(0) + 1);
+        self.build("KSTREAM-AGGREGATE-", step, materialized, i64::serde())
+    }
+
+    /// Combines the values of each key; the first one starts.
+    pub fn reduce(
+        &self,
+        reducer: impl Fn(V::NonNull, V::NonNull) -> V::NonNull + Send + Sync + 'static,
+        materialized: Materialized<K, V::NonNull>,
+    ) -> KTable<K, V::NonNull>
+    where
+        V::NonNull: DefaultSerde,
+    {
+        let step = move |_: &K, value: V::NonNull, sum: Option<V::NonNull>| {
+            Some(match sum {
+                Some(sum) => reducer(sum, value),
+                None => value,
+            })
+        };
+        self.build("KSTREAM-REDUCE-", step, materialized, V::NonNull::serde())
+    }
+
+    /// Folds the values of each key, from `initializer`'s value on; an aggregator that returns `None` deletes the key.
+    pub fn aggregate<VA>(
+        &self,
+        initializer: impl Fn() -> VA + Send + Sync + 'static,
+        aggregator: impl Fn(&K, V::NonNull, VA) -> Option<VA> + Send + Sync + 'static,
+        materialized: Materialized<K, VA>,
+    ) -> KTable<K, VA>
+    where
+        VA: DefaultSerde + Clone + Send,
+    {
+        let step = move |key: &K, value: V::NonNull, sum: Option<VA>| {
+            aggregator(key, value, sum.unwrap_or_else(&initializer))
+        };
+        self.build("KSTREAM-AGGREGATE-", step, materialized, VA::serde())
+    }
+
+    fn build<VA: Clone + Send + 'static>(
+        &self,
+        prefix: &str,
+        step: impl Fn(&K, V::NonNull, Option<VA>) -> Option<VA> + Send + Sync + 'static,
+        materialized: Materialized<K, VA>,
+        value_serde: Serde<VA>,
+    ) -> KTable<K, VA> {
+        let Grouped { key_serde, value_serde: grouped_serde, name: grouped_name } = &self.grouped;
+        let mut plan = self.stream.plan.borrow_mut();
+        let store =
+            plan.name_or(materialized.name.as_ref(), &format!("{prefix}STATE-STORE-"));
+        let name = plan.new_name(prefix);
+        drop(plan);
+        let (parent, sources) = if self.stream.repartition_required {
+            let topic = grouped_name.clone().unwrap_or_else(|| store.clone());
+            let serdes = (key_serde.clone(), grouped_serde.clone());
+            let (node, source) =
+                self.stream.repartition_node(&topic, move |topology, names, parents| {
+                    names.write(topology, parents, serdes, None, None)
+                });
+            (node, Rc::from([source]))
+        } else {
+            (self.stream.node, self.stream.sources.clone())
+        };
+        let builder = materialized.store_builder(&store, key_serde, &value_serde);
+        let step = Arc::new(step);
+        let write = {
+            let (name, store) = (name.clone(), store.clone());
+            move |topology: &mut Topology, parents: &[&str]| {
+                let supplier = move || KStreamAggregate::<K, VA, _> {
+                    store: store.clone(),
+                    handle: None,
+                    step: step.clone(),
+                };
+                topology.add_processor::<K, V, _, _, _>(&name, supplier, parents, &[])?;
+                topology.add_state_store_of(builder, &[&name])
+            }
+        };
+        let mut plan = self.stream.plan.borrow_mut();
+        let node = plan.add(name.clone(), &[parent], Box::new(write));
+        drop(plan);
+        KTable::new(TableSpec {
+            plan: self.stream.plan.clone(),
+            node,
+            name,
+            key_serde: Some(key_serde.clone()),
+            value_serde: Some(value_serde),
+            sources,
+            stores: Rc::new([store.clone()]),
+            materialise: Rc::new(Cell::new(true)),
+            getter: store_getter(store),
+        })
+    }
+}

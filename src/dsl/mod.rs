@@ -1,0 +1,19 @@
+//! The DSL: streams and tables, as Kafka Streams spells them.
+//!
+//! Start with [`StreamsBuilder`]. Every call adds a node to a logical plan; [`StreamsBuilder::build`] writes the plan into a
+//! [`Topology`](crate::topology::Topology), in the order and with the names that Java would use. Cold. Deliberately absent: Kafka, and any state but the plan.
+
+mod builder;
+mod global_table;
+mod grouped;
+mod params;
+mod plan;
+mod stream;
+mod table;
+
+pub use builder::StreamsBuilder;
+pub use global_table::GlobalKTable;
+pub use grouped::KGroupedStream;
+pub use params::{Consumed, Grouped, Joined, Materialized, Named, Produced, Repartitioned};
+pub use stream::KStream;
+pub use table::KTable;

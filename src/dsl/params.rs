@@ -1,0 +1,226 @@
+//! The optional arguments of DSL calls, under Kafka Streams' names. What is not given is inherited or taken from the type.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::processor::{StreamPartitioner, TimestampExtractor};
+use crate::serdes::{DefaultSerde, Serde};
+use crate::topology::StoreKind;
+
+/// A name for a node. Source: `Named`.
+#[derive(Debug, Clone, Default)]
+pub struct Named(pub(super) Option<Arc<str>>);
+
+impl Named {
+    /// Names the node `name`.
+    pub fn new(name: &str) -> Self {
+        Self(Some(name.into()))
+    }
+}
+
+/// How a source reads. Source: `Consumed`.
+pub struct Consumed<K, V> {
+    pub(super) key_serde: Serde<K>,
+    pub(super) value_serde: Serde<V>,
+    pub(super) extractor: Option<Arc<dyn TimestampExtractor<K, V>>>,
+    pub(super) name: Option<Arc<str>>,
+}
+
+impl<K, V> Consumed<K, V> {
+    /// Reads with these serdes.
+    pub fn with(key_serde: Serde<K>, value_serde: Serde<V>) -> Self {
+        Self { key_serde, value_serde, extractor: None, name: None }
+    }
+
+    /// Takes event time out of the record.
+    pub fn with_timestamp_extractor(
+        mut self,
+        extractor: impl TimestampExtractor<K, V> + 'static,
+    ) -> Self {
+        self.extractor = Some(Arc::new(extractor));
+        self
+    }
+
+    /// Names the source node.
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Consumed<K, V> {
+    fn default() -> Self {
+        Self::with(K::serde(), V::serde())
+    }
+}
+
+/// How a sink writes. Source: `Produced`.
+pub struct Produced<K, V> {
+    pub(super) key_serde: Serde<K>,
+    pub(super) value_serde: Serde<V>,
+    pub(super) partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
+    pub(super) name: Option<Arc<str>>,
+}
+
+impl<K, V> Produced<K, V> {
+    /// Writes with these serdes.
+    pub fn with(key_serde: Serde<K>, value_serde: Serde<V>) -> Self {
+        Self { key_serde, value_serde, partitioner: None, name: None }
+    }
+
+    /// Chooses partitions.
+    pub fn with_stream_partitioner(
+        mut self,
+        partitioner: impl StreamPartitioner<K, V> + 'static,
+    ) -> Self {
+        self.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+
+    /// Names the sink node.
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Produced<K, V> {
+    fn default() -> Self {
+        Self::with(K::serde(), V::serde())
+    }
+}
+
+/// How a stream is repartitioned. Source: `Repartitioned`.
+pub struct Repartitioned<K, V> {
+    pub(super) produced: Produced<K, V>,
+    pub(super) partitions: Option<i32>,
+}
+
+impl<K, V> Repartitioned<K, V> {
+    /// Repartitions with these serdes.
+    pub fn with(key_serde: Serde<K>, value_serde: Serde<V>) -> Self {
+        Self { produced: Produced::with(key_serde, value_serde), partitions: None }
+    }
+
+    /// Names the topic `<application.id>-<name>-repartition`.
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.produced.name = Some(name.into());
+        self
+    }
+
+    /// Fixes the number of partitions.
+    pub fn with_number_of_partitions(mut self, partitions: i32) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// Chooses partitions.
+    pub fn with_stream_partitioner(
+        mut self,
+        partitioner: impl StreamPartitioner<K, V> + 'static,
+    ) -> Self {
+        self.produced.partitioner = Some(Arc::new(partitioner));
+        self
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Repartitioned<K, V> {
+    fn default() -> Self {
+        Self::with(K::serde(), V::serde())
+    }
+}
+
+/// How a stream is grouped. Source: `Grouped`.
+pub struct Grouped<K, V> {
+    pub(super) key_serde: Serde<K>,
+    pub(super) value_serde: Serde<V>,
+    pub(super) name: Option<Arc<str>>,
+}
+
+impl<K, V> Grouped<K, V> {
+    /// Repartitions, where that is needed, with these serdes; the key's is the store's too.
+    pub fn with(key_serde: Serde<K>, value_serde: Serde<V>) -> Self {
+        Self { key_serde, value_serde, name: None }
+    }
+
+    /// Names the repartition topic, and the key-selecting node.
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl<K: DefaultSerde, V: DefaultSerde> Default for Grouped<K, V> {
+    fn default() -> Self {
+        Self::with(K::serde(), V::serde())
+    }
+}
+
+/// How a stream is joined with a table: serdes of the stream's side, for a repartition topic where one is needed. Source: `Joined`.
+pub struct Joined<K, V> {
+    pub(super) serdes: Option<(Serde<K>, Serde<V>)>,
+    pub(super) name: Option<Arc<str>>,
+}
+
+impl<K, V> Default for Joined<K, V> {
+    fn default() -> Self {
+        Self { serdes: None, name: None }
+    }
+}
+
+impl<K, V> Joined<K, V> {
+    /// Repartitions, where that is needed, with these serdes.
+    pub fn with(key_serde: Serde<K>, value_serde: Serde<V>) -> Self {
+        Self { serdes: Some((key_serde, value_serde)), name: None }
+    }
+
+    /// Names the join node and its repartition topic.
+    pub fn with_name(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+/// How a table is kept. Source: `Materialized`.
+pub struct Materialized<K, V> {
+    pub(super) name: Option<Arc<str>>,
+    pub(super) serdes: Option<(Serde<K>, Serde<V>)>,
+    pub(super) kind: StoreKind,
+    pub(super) logging: Option<BTreeMap<String, String>>,
+}
+
+impl<K, V> Default for Materialized<K, V> {
+    fn default() -> Self {
+        Self { name: None, serdes: None, kind: StoreKind::Persistent, logging: Some(BTreeMap::new()) }
+    }
+}
+
+impl<K, V> Materialized<K, V> {
+    /// Keeps the table in a store of this name, which can be queried.
+    pub fn named(store: &str) -> Self {
+        Self { name: Some(store.into()), ..Self::default() }
+    }
+
+    /// Keeps the table with these serdes.
+    pub fn with(key_serde: Serde<K>, value_serde: Serde<V>) -> Self {
+        Self { serdes: Some((key_serde, value_serde)), ..Self::default() }
+    }
+
+    /// Keeps the table with these serdes.
+    pub fn with_serdes(mut self, key_serde: Serde<K>, value_serde: Serde<V>) -> Self {
+        self.serdes = Some((key_serde, value_serde));
+        self
+    }
+
+    /// Keeps the table in memory.
+    pub fn in_memory(mut self) -> Self {
+        self.kind = StoreKind::InMemory;
+        self
+    }
+
+    /// Makes no changelog.
+    pub fn with_logging_disabled(mut self) -> Self {
+        self.logging = None;
+        self
+    }
+}

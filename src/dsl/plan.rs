@@ -1,0 +1,183 @@
+//! The logical plan: what the DSL calls have asked for, before it is written into a topology.
+//!
+//! Names are numbered when an operator is called; nodes are written at the end, lowest number first once all their parents
+//! are written, so that later calls can still change earlier nodes (a join makes its table materialise).
+//! Source: `InternalStreamsBuilder`.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::topology::{Topology, TypeTag};
+
+/// Writes a node below the given parents.
+pub(super) type Write = Box<dyn FnOnce(&mut Topology, &[&str]) -> Result<()>>;
+
+/// A node of the plan. `name` is the topology node that children hang below.
+pub(super) struct PlanNode {
+    name: Arc<str>,
+    parents: Vec<usize>,
+    children: Vec<usize>,
+    priority: usize,
+    write: Option<Write>,
+    /// A left or outer join: null keys matter to it (KIP-962).
+    relaxed_null_key: bool,
+    /// A repartition node: whether its filter drops null keys, decided when the plan is complete.
+    drops_null_keys: Option<Rc<Cell<bool>>>,
+    /// A stream source: its topics and type, for merging equal ones.
+    source: Option<(Vec<String>, TypeTag)>,
+}
+
+#[derive(Default)]
+pub(super) struct Plan {
+    index: usize,
+    priority: usize,
+    nodes: Vec<PlanNode>,
+    copartitioned: Vec<Vec<Arc<str>>>,
+}
+
+/// The plan, shared by the builder and every stream and table made from it.
+pub(super) type SharedPlan = Rc<RefCell<Plan>>;
+
+impl Plan {
+    /// `<prefix><10 digits>`; every call uses up a number. Source: `newProcessorName`.
+    pub(super) fn new_name(&mut self, prefix: &str) -> Arc<str> {
+        let name = format!("{prefix}{:010}", self.index);
+        self.index += 1;
+        name.into()
+    }
+
+    /// The given name, or a new one; a number is used up only in the second case.
+    pub(super) fn name_or(&mut self, given: Option<&Arc<str>>, prefix: &str) -> Arc<str> {
+        given.cloned().unwrap_or_else(|| self.new_name(prefix))
+    }
+
+    /// Adds a node; without parents it hangs below the root.
+    pub(super) fn add(&mut self, name: Arc<str>, parents: &[usize], write: Write) -> usize {
+        let index = self.nodes.len();
+        self.priority += parents.len().max(1);
+        for parent in parents {
+            self.nodes[*parent].children.push(index);
+        }
+        self.nodes.push(PlanNode {
+            name,
+            parents: parents.to_vec(),
+            children: Vec::new(),
+            priority: self.priority,
+            write: Some(write),
+            relaxed_null_key: false,
+            drops_null_keys: None,
+            source: None,
+        });
+        index
+    }
+
+    pub(super) fn mark_source(&mut self, node: usize, topics: Vec<String>, types: TypeTag) {
+        self.nodes[node].source = Some((topics, types));
+    }
+
+    pub(super) fn mark_relaxed_null_key(&mut self, node: usize) {
+        self.nodes[node].relaxed_null_key = true;
+    }
+
+    pub(super) fn mark_repartition(&mut self, node: usize, drops_null_keys: Rc<Cell<bool>>) {
+        self.nodes[node].drops_null_keys = Some(drops_null_keys);
+    }
+
+    pub(super) fn copartition(&mut self, sources: Vec<Arc<str>>) {
+        self.copartitioned.push(sources);
+    }
+
+    /// Writes everything. Source: `buildAndOptimizeTopology`.
+    pub(super) fn write(&mut self) -> Result<Topology> {
+        let merged = self.merge_equal_sources()?;
+        self.decide_null_keys();
+        let mut topology = Topology::new();
+        let mut queue: BinaryHeap<Reverse<(usize, usize)>> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(index, node)| node.parents.is_empty() && !merged.contains_key(index))
+            .map(|(index, node)| Reverse((node.priority, index)))
+            .collect();
+        while let Some(Reverse((_, index))) = queue.pop() {
+            let parents = self.nodes[index].parents.clone();
+            let ready = parents.iter().all(|parent| self.nodes[*parent].write.is_none());
+            if !ready {
+                continue; // comes again with its last parent
+            }
+            if let Some(write) = self.nodes[index].write.take() {
+                let names: Vec<Arc<str>> =
+                    parents.iter().map(|parent| self.nodes[*parent].name.clone()).collect();
+                let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                write(&mut topology, &names)?;
+            }
+            for child in &self.nodes[index].children {
+                queue.push(Reverse((self.nodes[*child].priority, *child)));
+            }
+        }
+        for group in &self.copartitioned {
+            let mut group: Vec<Arc<str>> =
+                group.iter().map(|name| self.surviving(name, &merged)).collect();
+            group.sort();
+            group.dedup();
+            topology.copartition(&group)?;
+        }
+        Ok(topology)
+    }
+
+    /// Two streams of the same topics share one source. Source: `mergeDuplicateSourceNodes`.
+    fn merge_equal_sources(&mut self) -> Result<BTreeMap<usize, usize>> {
+        let mut merged = BTreeMap::new();
+        for later in 0..self.nodes.len() {
+            let Some((topics, types)) = self.nodes[later].source.clone() else { continue };
+            let shared = |topic: &String| topics.contains(topic);
+            let earlier = (0..later).find(|node| {
+                let source = self.nodes[*node].source.as_ref();
+                !merged.contains_key(node) && source.is_some_and(|(own, _)| own.iter().any(shared))
+            });
+            let Some(earlier) = earlier else { continue };
+            let same = self.nodes[earlier].source.as_ref().is_some_and(|(own, own_types)| {
+                *own == topics && *own_types == types
+            });
+            if !same {
+                return Err(Error::invalid(format!(
+                    "sources \"{}\" and \"{}\" both read one of {topics:?}, but not the same topics with the same types",
+                    self.nodes[earlier].name, self.nodes[later].name
+                )));
+            }
+            let children = std::mem::take(&mut self.nodes[later].children);
+            for child in &children {
+                for parent in &mut self.nodes[*child].parents {
+                    if *parent == later {
+                        *parent = earlier;
+                    }
+                }
+            }
+            self.nodes[earlier].children.extend(children);
+            merged.insert(later, earlier);
+        }
+        Ok(merged)
+    }
+
+    fn surviving(&self, name: &Arc<str>, merged: &BTreeMap<usize, usize>) -> Arc<str> {
+        let found = merged.iter().find(|(gone, _)| self.nodes[**gone].name == *name);
+        found.map_or_else(|| name.clone(), |(_, kept)| self.nodes[*kept].name.clone())
+    }
+
+    /// A repartition node drops null keys unless a left or outer join lies below it. Source: `NodesWithRelaxedNullKeyJoinDownstream`.
+    fn decide_null_keys(&mut self) {
+        let mut relaxed = vec![false; self.nodes.len()];
+        // Children come after their parents in the list, so one pass from the end sees all below a node.
+        for index in (0..self.nodes.len()).rev() {
+            let below = |child: &usize| relaxed[*child] || self.nodes[*child].relaxed_null_key;
+            relaxed[index] = self.nodes[index].children.iter().any(below);
+            if let Some(drops) = &self.nodes[index].drops_null_keys {
+                drops.set(!relaxed[index]);
+            }
+        }
+    }
+}

@@ -1,0 +1,637 @@
+//! Streams of records, and what can be done with them.
+
+use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::global_table::GlobalKTable;
+use super::grouped::KGroupedStream;
+use super::params::{Grouped, Joined, Named, Produced, Repartitioned};
+use super::plan::SharedPlan;
+use super::table::KTable;
+use crate::error::{Error, Result};
+use crate::nullable::Nullable;
+use crate::operators::{
+    Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, StreamGlobalTableJoin,
+    StreamTableJoin,
+};
+use crate::processor::{Processor, ProcessorSupplier, SinkKind, SinkTopic, TopicNameExtractor};
+use crate::serdes::{DefaultSerde, Serde};
+use crate::topology::{SourceOptions, Topology, TopicName};
+
+type Serdes<K, V> = (Option<Serde<K>>, Option<Serde<V>>);
+
+/// A stream of records, each a fact of its own. Source: `KStream`.
+pub struct KStream<K, V> {
+    pub(super) plan: SharedPlan,
+    pub(super) node: usize,
+    pub(super) name: Arc<str>,
+    pub(super) serdes: Serdes<K, V>,
+    /// The source nodes that feed this stream within its subtopology.
+    pub(super) sources: Rc<[Arc<str>]>,
+    /// The key was changed, so that equal keys may lie on different partitions.
+    pub(super) repartition_required: bool,
+    /// The unnamed repartition node that joins of this stream share.
+    join_repartition: Rc<RefCell<Option<(usize, Arc<str>)>>>,
+}
+
+impl<K, V> Clone for KStream<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            plan: self.plan.clone(),
+            node: self.node,
+            name: self.name.clone(),
+            serdes: self.serdes.clone(),
+            sources: self.sources.clone(),
+            repartition_required: self.repartition_required,
+            join_repartition: self.join_repartition.clone(),
+        }
+    }
+}
+
+impl<K, V> KStream<K, V> {
+    pub(super) fn new(
+        plan: SharedPlan,
+        node: usize,
+        name: Arc<str>,
+        serdes: Serdes<K, V>,
+        sources: Rc<[Arc<str>]>,
+        repartition_required: bool,
+    ) -> Self {
+        let join_repartition = Rc::default();
+        Self { plan, node, name, serdes, sources, repartition_required, join_repartition }
+    }
+}
+
+impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
+    /// Keeps the records for which `predicate` holds.
+    pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+        self.filter_as(predicate, true)
+    }
+
+    /// Keeps the records for which `predicate` does not hold.
+    pub fn filter_not(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+        self.filter_as(predicate, false)
+    }
+
+    fn filter_as(
+        &self,
+        predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+        keep: bool,
+    ) -> Self {
+        let predicate = Arc::new(predicate);
+        let supplier = move || Filter { predicate: predicate.clone(), keep };
+        let serdes = self.serdes.clone();
+        self.then("KSTREAM-FILTER-", &Named::default(), supplier, serdes, self.repartition_required)
+    }
+
+    /// Makes another record of each; the key may change, so that a later key-based operator repartitions.
+    pub fn map<K2, V2>(
+        &self,
+        mapper: impl Fn(K, V) -> (K2, V2) + Send + Sync + 'static,
+    ) -> KStream<K2, V2>
+    where
+        K2: Clone + Send + 'static,
+        V2: Clone + Send + 'static,
+    {
+        let mapper = Arc::new(mapper);
+        let supplier = move || Map(mapper.clone());
+        self.then("KSTREAM-MAP-", &Named::default(), supplier, (None, None), true)
+    }
+
+    /// Makes another value of each; the key stays, and with it the partitioning.
+    pub fn map_values<V2>(
+        &self,
+        mapper: impl Fn(&K, V) -> V2 + Send + Sync + 'static,
+    ) -> KStream<K, V2>
+    where
+        V2: Clone + Send + 'static,
+    {
+        let mapper = Arc::new(mapper);
+        let supplier = move || MapValues(mapper.clone());
+        let serdes = (self.serdes.0.clone(), None);
+        let repartition = self.repartition_required;
+        self.then("KSTREAM-MAPVALUES-", &Named::default(), supplier, serdes, repartition)
+    }
+
+    /// Makes any number of records of each.
+    pub fn flat_map<K2, V2, I>(
+        &self,
+        mapper: impl Fn(K, V) -> I + Send + Sync + 'static,
+    ) -> KStream<K2, V2>
+    where
+        K2: Clone + Send + 'static,
+        V2: Clone + Send + 'static,
+        I: IntoIterator<Item = (K2, V2)> + 'static,
+    {
+        let mapper = Arc::new(mapper);
+        let supplier = move || FlatMap { mapper: mapper.clone(), items: PhantomData };
+        self.then("KSTREAM-FLATMAP-", &Named::default(), supplier, (None, None), true)
+    }
+
+    /// Makes any number of values of each.
+    pub fn flat_map_values<V2, I>(
+        &self,
+        mapper: impl Fn(&K, V) -> I + Send + Sync + 'static,
+    ) -> KStream<K, V2>
+    where
+        V2: Clone + Send + 'static,
+        I: IntoIterator<Item = V2> + 'static,
+    {
+        let mapper = Arc::new(mapper);
+        let supplier = move || FlatMapValues { mapper: mapper.clone(), items: PhantomData };
+        let serdes = (self.serdes.0.clone(), None);
+        let repartition = self.repartition_required;
+        self.then("KSTREAM-FLATMAPVALUES-", &Named::default(), supplier, serdes, repartition)
+    }
+
+    /// Gives each record a new key.
+    pub fn select_key<K2>(
+        &self,
+        selector: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
+    ) -> KStream<K2, V>
+    where
+        K2: Clone + Send + 'static,
+    {
+        self.select_key_named(selector, &Named::default())
+    }
+
+    /// As [`select_key`](Self::select_key), with the node named.
+    pub fn select_key_named<K2>(
+        &self,
+        selector: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
+        named: &Named,
+    ) -> KStream<K2, V>
+    where
+        K2: Clone + Send + 'static,
+    {
+        let selector = Arc::new(selector);
+        let supplier = move || SelectKey(selector.clone());
+        let serdes = (None, self.serdes.1.clone());
+        self.then("KSTREAM-KEY-SELECT-", named, supplier, serdes, true)
+    }
+
+    /// Looks at each record and passes it on.
+    pub fn peek(&self, action: impl Fn(&K, &V) + Send + Sync + 'static) -> Self {
+        let action = Arc::new(action);
+        let supplier = move || Peek(action.clone());
+        let serdes = self.serdes.clone();
+        self.then("KSTREAM-PEEK-", &Named::default(), supplier, serdes, self.repartition_required)
+    }
+
+    /// The records of both streams, in no order between them.
+    pub fn merge(&self, other: &Self) -> Self {
+        let mut plan = self.plan.borrow_mut();
+        let name = plan.new_name("KSTREAM-MERGE-");
+        let write = {
+            let name = name.clone();
+            move |topology: &mut Topology, parents: &[&str]| {
+                let supplier = || Peek(Arc::new(|_: &K, _: &V| ()));
+                topology.add_processor::<K, V, K, V, _>(&name, supplier, parents, &[])
+            }
+        };
+        let node = plan.add(name.clone(), &[self.node, other.node], Box::new(write));
+        drop(plan);
+        let sources = self.sources.iter().chain(other.sources.iter()).cloned().collect();
+        let repartition = self.repartition_required || other.repartition_required;
+        Self::new(self.plan.clone(), node, name, (None, None), sources, repartition)
+    }
+
+    /// Runs a processor of your own, connected to `stores`; it may change the key.
+    pub fn process<K2, V2, S>(&self, supplier: S, stores: &[&str]) -> KStream<K2, V2>
+    where
+        K2: Clone + Send + 'static,
+        V2: Clone + Send + 'static,
+        S: ProcessorSupplier<K, V, K2, V2>,
+    {
+        self.process_named(supplier, &Named::default(), stores)
+    }
+
+    /// As [`process`](Self::process), with the node named.
+    pub fn process_named<K2, V2, S>(
+        &self,
+        supplier: S,
+        named: &Named,
+        stores: &[&str],
+    ) -> KStream<K2, V2>
+    where
+        K2: Clone + Send + 'static,
+        V2: Clone + Send + 'static,
+        S: ProcessorSupplier<K, V, K2, V2>,
+    {
+        let stores: Vec<String> = stores.iter().map(|store| (*store).to_owned()).collect();
+        self.then_with_stores("KSTREAM-PROCESSOR-", named, supplier, stores, (None, None), true)
+    }
+
+    /// Writes to `topic`, with the stream's serdes or those of the types.
+    pub fn to(&self, topic: &str)
+    where
+        K: DefaultSerde,
+        V: DefaultSerde,
+    {
+        let key = self.serdes.0.clone().unwrap_or_else(K::serde);
+        let value = self.serdes.1.clone().unwrap_or_else(V::serde);
+        self.to_with(topic, Produced::with(key, value));
+    }
+
+    /// Writes to `topic`, which must exist.
+    pub fn to_with(&self, topic: &str, produced: Produced<K, V>) {
+        self.sink(SinkTopic::Fixed(topic.into()), produced);
+    }
+
+    /// Writes each record to the topic that `extractor` names.
+    pub fn to_dynamic(
+        &self,
+        extractor: impl TopicNameExtractor<K, V> + 'static,
+        produced: Produced<K, V>,
+    ) {
+        self.sink(SinkTopic::Dynamic(Arc::new(extractor)), produced);
+    }
+
+    fn sink(&self, topic: SinkTopic<K, V>, produced: Produced<K, V>) {
+        let mut plan = self.plan.borrow_mut();
+        let name = plan.name_or(produced.name.as_ref(), "KSTREAM-SINK-");
+        let write = {
+            let name = name.clone();
+            move |topology: &mut Topology, parents: &[&str]| {
+                let Produced { key_serde, value_serde, partitioner, .. } = produced;
+                topology.add_sink_of(
+                    &name,
+                    topic,
+                    SinkKind::External,
+                    key_serde,
+                    value_serde,
+                    partitioner,
+                    parents,
+                )
+            }
+        };
+        plan.add(name, &[self.node], Box::new(write));
+    }
+
+    /// Sends the stream through a topic of its own, partitioned by key.
+    pub fn repartition(&self, repartitioned: Repartitioned<K, V>) -> Self {
+        let Repartitioned { produced, partitions } = repartitioned;
+        let prefix =
+            self.plan.borrow_mut().name_or(produced.name.as_ref(), "KSTREAM-REPARTITION-");
+        let serdes = (produced.key_serde, produced.value_serde);
+        let partitioner = produced.partitioner;
+        let (node, source) = self.repartition_node(&prefix, move |topology, names, parents| {
+            names.write(topology, parents, serdes, partitioner, partitions)
+        });
+        let serdes = self.serdes.clone();
+        Self::new(self.plan.clone(), node, source.clone(), serdes, Rc::new([source]), false)
+    }
+
+    /// Groups by the key as it is.
+    pub fn group_by_key(&self) -> KGroupedStream<K, V>
+    where
+        K: DefaultSerde,
+        V: DefaultSerde,
+    {
+        let key = self.serdes.0.clone().unwrap_or_else(K::serde);
+        let value = self.serdes.1.clone().unwrap_or_else(V::serde);
+        self.group_by_key_with(Grouped::with(key, value))
+    }
+
+    /// Groups by the key as it is.
+    pub fn group_by_key_with(&self, grouped: Grouped<K, V>) -> KGroupedStream<K, V> {
+        KGroupedStream { stream: self.clone(), grouped }
+    }
+
+    /// Groups by a new key.
+    pub fn group_by<K2>(
+        &self,
+        selector: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
+    ) -> KGroupedStream<K2, V>
+    where
+        K2: DefaultSerde + Clone + Send,
+        V: DefaultSerde,
+    {
+        let value = self.serdes.1.clone().unwrap_or_else(V::serde);
+        self.group_by_with(selector, Grouped::with(K2::serde(), value))
+    }
+
+    /// Groups by a new key.
+    pub fn group_by_with<K2>(
+        &self,
+        selector: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
+        grouped: Grouped<K2, V>,
+    ) -> KGroupedStream<K2, V>
+    where
+        K2: Clone + Send + 'static,
+    {
+        let stream = self.select_key_named(selector, &Named(grouped.name.clone()));
+        KGroupedStream { stream, grouped }
+    }
+
+    /// Joins each record with the table's current value of its key; records without one are dropped.
+    pub fn join<VT, VO>(
+        &self,
+        table: &KTable<K::NonNull, VT>,
+        joiner: impl Fn(&K, V, VT) -> VO + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, VO>
+    where
+        K: Nullable,
+        V: Nullable,
+        VT: Clone + Send + 'static,
+        VO: Clone + Send + 'static,
+    {
+        let joiner = move |key: &K, value: V, found: Option<VT>| {
+            joiner(key, value, found.expect("an inner join calls only with a value"))
+        };
+        self.join_table(table, joiner, joined, false)
+    }
+
+    /// Joins each record with the table's current value of its key, or `None`.
+    pub fn left_join<VT, VO>(
+        &self,
+        table: &KTable<K::NonNull, VT>,
+        joiner: impl Fn(&K, V, Option<VT>) -> VO + Send + Sync + 'static,
+        joined: Joined<K, V>,
+    ) -> KStream<K, VO>
+    where
+        K: Nullable,
+        V: Nullable,
+        VT: Clone + Send + 'static,
+        VO: Clone + Send + 'static,
+    {
+        self.join_table(table, joiner, joined, true)
+    }
+
+    fn join_table<VT, VO>(
+        &self,
+        table: &KTable<K::NonNull, VT>,
+        joiner: impl Fn(&K, V, Option<VT>) -> VO + Send + Sync + 'static,
+        joined: Joined<K, V>,
+        left: bool,
+    ) -> KStream<K, VO>
+    where
+        K: Nullable,
+        V: Nullable,
+        VT: Clone + Send + 'static,
+        VO: Clone + Send + 'static,
+    {
+        let copartitioned =
+            if self.repartition_required { self.repartition_for_join(&joined) } else { self.clone() };
+        let (getter, joiner) = (table.value_getter(), Arc::new(joiner));
+        let supplier = move || StreamTableJoin {
+            getter: getter.clone(),
+            opened: None,
+            joiner: joiner.clone(),
+            left,
+        };
+        let sources: Rc<[Arc<str>]> =
+            copartitioned.sources.iter().chain(table.spec.sources.iter()).cloned().collect();
+        self.plan.borrow_mut().copartition(sources.to_vec());
+        let stores = table.spec.stores.iter().map(|store| store.to_string()).collect();
+        let prefix = if left { "KSTREAM-LEFTJOIN-" } else { "KSTREAM-JOIN-" };
+        let key_serde = joined.serdes.map(|(key, _)| key).or_else(|| copartitioned.serdes.0.clone());
+        let mut result = copartitioned.then_with_stores::<K, VO, _>(
+            prefix,
+            &Named(joined.name),
+            supplier,
+            stores,
+            (key_serde, None),
+            false,
+        );
+        if left {
+            self.plan.borrow_mut().mark_relaxed_null_key(result.node);
+        }
+        result.sources = sources;
+        result
+    }
+
+    /// Joins each record with the global table's value of the selected key; records without one are dropped.
+    pub fn join_global<KS, VG, VO>(
+        &self,
+        table: &GlobalKTable<KS::NonNull, VG>,
+        key_selector: impl Fn(&K, &V) -> KS + Send + Sync + 'static,
+        joiner: impl Fn(&K, V, VG) -> VO + Send + Sync + 'static,
+    ) -> KStream<K, VO>
+    where
+        V: Nullable,
+        KS: Nullable,
+        VG: Clone + Send + 'static,
+        VO: Clone + Send + 'static,
+    {
+        let joiner = move |key: &K, value: V, found: Option<VG>| {
+            joiner(key, value, found.expect("an inner join calls only with a value"))
+        };
+        self.join_global_table(table, key_selector, joiner, false)
+    }
+
+    /// Joins each record with the global table's value of the selected key, or `None`.
+    pub fn left_join_global<KS, VG, VO>(
+        &self,
+        table: &GlobalKTable<KS::NonNull, VG>,
+        key_selector: impl Fn(&K, &V) -> KS + Send + Sync + 'static,
+        joiner: impl Fn(&K, V, Option<VG>) -> VO + Send + Sync + 'static,
+    ) -> KStream<K, VO>
+    where
+        V: Nullable,
+        KS: Nullable,
+        VG: Clone + Send + 'static,
+        VO: Clone + Send + 'static,
+    {
+        self.join_global_table(table, key_selector, joiner, true)
+    }
+
+    fn join_global_table<KS, VG, VO>(
+        &self,
+        table: &GlobalKTable<KS::NonNull, VG>,
+        key_selector: impl Fn(&K, &V) -> KS + Send + Sync + 'static,
+        joiner: impl Fn(&K, V, Option<VG>) -> VO + Send + Sync + 'static,
+        left: bool,
+    ) -> KStream<K, VO>
+    where
+        V: Nullable,
+        KS: Nullable,
+        VG: Clone + Send + 'static,
+        VO: Clone + Send + 'static,
+    {
+        let (store_name, key_selector) = (table.store.clone(), Arc::new((key_selector, PhantomData)));
+        let joiner = Arc::new(joiner);
+        let supplier = move || StreamGlobalTableJoin {
+            store_name: store_name.clone(),
+            store: None,
+            key_selector: key_selector.clone(),
+            joiner: joiner.clone(),
+            left,
+        };
+        let serdes = (self.serdes.0.clone(), None);
+        // Both kinds are called LEFTJOIN, as in Java.
+        let repartition = self.repartition_required;
+        let result =
+            self.then("KSTREAM-LEFTJOIN-", &Named::default(), supplier, serdes, repartition);
+        if left {
+            self.plan.borrow_mut().mark_relaxed_null_key(result.node);
+        }
+        result
+    }
+
+    /// Adds a processor below this stream.
+    fn then<K2, V2, P>(
+        &self,
+        prefix: &str,
+        named: &Named,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+        serdes: Serdes<K2, V2>,
+        repartition_required: bool,
+    ) -> KStream<K2, V2>
+    where
+        K2: Clone + Send + 'static,
+        V2: Clone + Send + 'static,
+        P: Processor<K, V, K2, V2>,
+    {
+        let stores = Vec::new();
+        self.then_with_stores(prefix, named, supplier, stores, serdes, repartition_required)
+    }
+
+    pub(super) fn then_with_stores<K2, V2, S>(
+        &self,
+        prefix: &str,
+        named: &Named,
+        supplier: S,
+        stores: Vec<String>,
+        serdes: Serdes<K2, V2>,
+        repartition_required: bool,
+    ) -> KStream<K2, V2>
+    where
+        K2: Clone + Send + 'static,
+        V2: Clone + Send + 'static,
+        S: ProcessorSupplier<K, V, K2, V2>,
+    {
+        let mut plan = self.plan.borrow_mut();
+        let name = plan.name_or(named.0.as_ref(), prefix);
+        let write = {
+            let name = name.clone();
+            move |topology: &mut Topology, parents: &[&str]| {
+                let stores: Vec<&str> = stores.iter().map(String::as_str).collect();
+                topology.add_processor::<K, V, K2, V2, _>(&name, supplier, parents, &stores)
+            }
+        };
+        let node = plan.add(name.clone(), &[self.node], Box::new(write));
+        drop(plan);
+        let sources = self.sources.clone();
+        KStream::new(self.plan.clone(), node, name, serdes, sources, repartition_required)
+    }
+
+    /// The stream behind a repartition topic made for a join; unnamed joins of one stream share it. Source: `repartitionForJoin`.
+    fn repartition_for_join(&self, joined: &Joined<K, V>) -> Self {
+        let (key, value) = match joined.serdes.clone() {
+            Some((key, value)) => (Some(key), Some(value)),
+            None => self.serdes.clone(),
+        };
+        let prefix = joined.name.clone().unwrap_or_else(|| self.name.clone());
+        let serdes = (key.clone(), value.clone());
+        let reused = self.join_repartition.borrow().clone().filter(|_| prefix == self.name);
+        let (node, source) = match reused {
+            Some((node, source)) => {
+                for prefix in ["KSTREAM-SINK-", "KSTREAM-FILTER-", "KSTREAM-SOURCE-"] {
+                    self.plan.borrow_mut().new_name(prefix); // numbers are used up all the same
+                }
+                (node, source)
+            }
+            None => {
+                let owner = self.name.clone();
+                self.repartition_node(&prefix, move |topology, names, parents| {
+                    let (Some(key), Some(value)) = (key, value) else {
+                        return Err(missing_serde(&owner));
+                    };
+                    names.write(topology, parents, (key, value), None, None)
+                })
+            }
+        };
+        *self.join_repartition.borrow_mut() = Some((node, source.clone()));
+        Self::new(self.plan.clone(), node, source.clone(), serdes, Rc::new([source]), false)
+    }
+
+    /// Adds a repartition node (filter, sink, topic, source) below this stream. Source: `createRepartitionedSource`.
+    pub(super) fn repartition_node(
+        &self,
+        prefix: &str,
+        write: impl FnOnce(&mut Topology, RepartitionNames, &[&str]) -> Result<()> + 'static,
+    ) -> (usize, Arc<str>) {
+        let mut plan = self.plan.borrow_mut();
+        let names = RepartitionNames {
+            sink: plan.new_name("KSTREAM-SINK-"),
+            filter: plan.new_name("KSTREAM-FILTER-"),
+            source: plan.new_name("KSTREAM-SOURCE-"),
+            topic: if prefix.ends_with("-repartition") {
+                prefix.into()
+            } else {
+                format!("{prefix}-repartition").into()
+            },
+            drops_null_keys: Rc::default(),
+        };
+        let names = if is_generated(prefix) { names } else { names.after_topic() };
+        let (source, drops_null_keys) = (names.source.clone(), names.drops_null_keys.clone());
+        let write = move |topology: &mut Topology, parents: &[&str]| write(topology, names, parents);
+        let node = plan.add(source.clone(), &[self.node], Box::new(write));
+        plan.mark_repartition(node, drops_null_keys);
+        (node, source)
+    }
+}
+
+/// The names around a repartition topic.
+pub(super) struct RepartitionNames {
+    sink: Arc<str>,
+    filter: Arc<str>,
+    source: Arc<str>,
+    topic: Arc<str>,
+    drops_null_keys: Rc<Cell<bool>>,
+}
+
+impl RepartitionNames {
+    /// A topic named by the user names its nodes too.
+    fn after_topic(mut self) -> Self {
+        self.sink = format!("{}-sink", self.topic).into();
+        self.filter = format!("{}-filter", self.topic).into();
+        self.source = format!("{}-source", self.topic).into();
+        self
+    }
+
+    pub(super) fn write<K, V>(
+        self,
+        topology: &mut Topology,
+        parents: &[&str],
+        serdes: (Serde<K>, Serde<V>),
+        partitioner: Option<Arc<dyn crate::processor::StreamPartitioner<K, V>>>,
+        partitions: Option<i32>,
+    ) -> Result<()>
+    where
+        K: Clone + Send + 'static,
+        V: Clone + Send + 'static,
+    {
+        topology.add_internal_topic(&self.topic, partitions);
+        let (key_serde, value_serde) = serdes;
+        // Java's node drops null keys; here the sink does, which learns from the serde whether a key is null.
+        let supplier = || Peek(Arc::new(|_: &K, _: &V| ()));
+        topology.add_processor::<K, V, K, V, _>(&self.filter, supplier, parents, &[])?;
+        let topic = SinkTopic::Fixed(self.topic.clone());
+        let (key, value) = (key_serde.clone(), value_serde.clone());
+        let kind = SinkKind::Repartition { drops_null_keys: self.drops_null_keys.get() };
+        topology.add_sink_of(&self.sink, topic, kind, key, value, partitioner, &[&self.filter])?;
+        let topics = vec![TopicName::Internal(self.topic)];
+        let options = SourceOptions::default();
+        topology
+            .add_source_of(&self.source, topics, key_serde, value_serde, options)
+            .map(|_| ())
+    }
+}
+
+/// Whether a name was made by the builder: `KSTREAM…-` and ten digits.
+fn is_generated(name: &str) -> bool {
+    let digits = name.rsplit_once('-').map(|(_, digits)| digits);
+    name.starts_with("KSTREAM")
+        && digits.is_some_and(|d| d.len() == 10 && d.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn missing_serde(node: &str) -> Error {
+    Error::invalid(format!(
+        "node \"{node}\" needs a repartition topic, but the serdes of its stream are not known; give them with Joined::with or repartition()"
+    ))
+}

@@ -1,0 +1,22 @@
+//! The processors that the DSL makes.
+//!
+//! Each is a plain [`Processor`](crate::processor::Processor): nothing here is known to tasks or to the runtime. Hot path.
+
+mod aggregate;
+mod join;
+mod stateless;
+mod table_source;
+
+pub(crate) use aggregate::KStreamAggregate;
+pub(crate) use join::{GetterSupplier, StreamGlobalTableJoin, StreamTableJoin, ValueGetter};
+pub(crate) use stateless::{Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, TableToStream};
+pub(crate) use table_source::{GlobalTableSource, TableSource, store_getter};
+
+/// What a table's change carries on its edges. Source: `Change`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change<V> {
+    /// The value after the change; `None`: deleted.
+    pub new: Option<V>,
+    /// The value before, where somebody downstream asked for it.
+    pub old: Option<V>,
+}

@@ -1,0 +1,121 @@
+//! A topic read as a table.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::Change;
+use super::join::{GetterSupplier, ValueGetter};
+use crate::error::Result;
+use crate::processor::{Frame, Processor, ProcessorContext, StoreHandle};
+use crate::record::Record;
+use crate::store::KeyValueStore;
+use crate::time::Timestamp;
+
+/// Keeps the latest value of each key and forwards the changes. Source: `KTableSource`.
+///
+/// Updates are applied in offset order, whatever their timestamps. `store` is `None` where nobody needs the table materialised.
+pub(crate) struct TableSource<K, V> {
+    store: Option<Arc<str>>,
+    handle: Option<StoreHandle<KeyValueStore<K, V>>>,
+}
+
+impl<K, V> TableSource<K, V> {
+    pub(crate) fn new(store: Option<Arc<str>>) -> Self {
+        Self { store, handle: None }
+    }
+}
+
+impl<K, V> Processor<Option<K>, Option<V>, K, Change<V>> for TableSource<K, V>
+where
+    K: Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<V>>) -> Result<()> {
+        self.handle = self.store.as_ref().map(|name| context.state_store(name)).transpose()?;
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<Option<K>, Option<V>>,
+        context: &mut ProcessorContext<'_, '_, K, Change<V>>,
+    ) -> Result<()> {
+        let Record { key, value, timestamp, headers } = record;
+        let Some(key) = key else {
+            context.drop_record("null_key");
+            return Ok(());
+        };
+        let mut old = None;
+        if let Some(handle) = self.handle {
+            let store = context.store(handle);
+            old = store.get(&key)?;
+            match &value {
+                Some(value) => store.put_with_timestamp(&key, value, timestamp)?,
+                None => drop(store.delete(&key)?),
+            }
+        }
+        context.forward(Record { key, value: Change { new: value, old }, timestamp, headers })
+    }
+}
+
+/// Writes a global table's store; forwards nothing.
+pub(crate) struct GlobalTableSource<K, V> {
+    store: Arc<str>,
+    handle: Option<StoreHandle<KeyValueStore<K, V>>>,
+}
+
+impl<K, V> GlobalTableSource<K, V> {
+    pub(crate) fn new(store: Arc<str>) -> Self {
+        Self { store, handle: None }
+    }
+}
+
+impl<K, V> Processor<Option<K>, Option<V>, (), ()> for GlobalTableSource<K, V>
+where
+    K: Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    fn init(&mut self, context: &mut ProcessorContext<'_, '_, (), ()>) -> Result<()> {
+        self.handle = Some(context.state_store(&self.store)?);
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<Option<K>, Option<V>>,
+        context: &mut ProcessorContext<'_, '_, (), ()>,
+    ) -> Result<()> {
+        let (Some(key), Some(handle)) = (record.key, self.handle) else {
+            context.drop_record("null_key");
+            return Ok(());
+        };
+        let store = context.store(handle);
+        match &record.value {
+            Some(value) => store.put_with_timestamp(&key, value, record.timestamp),
+            None => store.delete(&key).map(drop),
+        }
+    }
+}
+
+struct StoreGetter<K, V> {
+    handle: StoreHandle<KeyValueStore<K, V>>,
+    types: PhantomData<fn(K) -> V>,
+}
+
+impl<K: Clone + Send + 'static, V: Clone + Send + 'static> ValueGetter<K, V> for StoreGetter<K, V> {
+    fn get(&mut self, frame: &mut Frame<'_>, key: &K) -> Result<Option<(V, Timestamp)>> {
+        frame.store(self.handle).get_with_timestamp(key)
+    }
+}
+
+/// Reads a table's values out of its store. Source: `KTableSourceValueGetterSupplier`.
+pub(crate) fn store_getter<K, V>(store: Arc<str>) -> GetterSupplier<K, V>
+where
+    K: Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    Arc::new(move |frame, node| {
+        let handle = frame.store_handle(node, &store)?;
+        Ok(Box::new(StoreGetter { handle, types: PhantomData }))
+    })
+}

@@ -1,0 +1,220 @@
+//! What a processor may do: forward, use its stores, schedule, look at the record's origin.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::frame::{Frame, NodeIndex, SharedStore};
+use super::punctuator::{PunctuationType, PunctuatorId};
+use crate::error::{Error, Result};
+use crate::ids::TaskId;
+use crate::record::{Headers, Record, RecordMetadata};
+use crate::store::StateStore;
+use crate::time::Timestamp;
+
+/// A processor's key to one of its stores, looked up once in `init`.
+pub struct StoreHandle<S> {
+    index: usize,
+    store: PhantomData<fn() -> S>,
+}
+
+impl<S> Clone for StoreHandle<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for StoreHandle<S> {}
+
+/// A processor's key to one of its child nodes, looked up once in `init`.
+#[derive(Debug, Clone, Copy)]
+pub struct ChildHandle(NodeIndex);
+
+/// A handle to a global store; reading locks it for the moment.
+pub(crate) struct GlobalStoreHandle<S> {
+    store: SharedStore,
+    kind: PhantomData<fn() -> S>,
+}
+
+impl<S: StateStore> GlobalStoreHandle<S> {
+    /// Runs `read` on the store.
+    pub(crate) fn with<R>(&self, read: impl FnOnce(&mut S) -> R) -> R {
+        let mut guard: MutexGuard<'_, _> =
+            self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = guard.as_any_mut().downcast_mut::<S>();
+        read(store.expect("the handle was made for this type"))
+    }
+}
+
+/// The access of a running processor to its task. Source: `org.apache.kafka.streams.processor.api.ProcessorContext`.
+pub struct ProcessorContext<'f, 'a, K, V> {
+    pub(crate) frame: &'f mut Frame<'a>,
+    pub(crate) node: NodeIndex,
+    pub(crate) types: PhantomData<fn(K, V)>,
+}
+
+impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
+    pub(crate) fn new(frame: &'f mut Frame<'a>, node: NodeIndex) -> Self {
+        Self { frame, node, types: PhantomData }
+    }
+
+    /// The handle of a store that was connected to this processor.
+    ///
+    /// # Errors
+    /// `Invalid` where the store is not connected or is of another type.
+    pub fn state_store<S: StateStore>(&mut self, name: &str) -> Result<StoreHandle<S>> {
+        self.frame.store_handle(self.node, name)
+    }
+
+    pub(crate) fn global_store<S: StateStore>(&self, name: &str) -> Result<GlobalStoreHandle<S>> {
+        let known = self.frame.task.global_stores.iter().find(|(store, _)| &**store == name);
+        let (_, store) = known
+            .ok_or_else(|| Error::invalid(format!("there is no global store \"{name}\"")))?;
+        Ok(GlobalStoreHandle { store: store.clone(), kind: PhantomData })
+    }
+
+    /// The store behind a handle. What is written belongs to the record in hand.
+    pub fn store<S: StateStore>(&mut self, handle: StoreHandle<S>) -> &mut S {
+        self.frame.store(handle)
+    }
+
+    /// Has [`Processor::punctuate`](super::Processor::punctuate) called every `interval`. On stream time the first call is aligned to the epoch and so comes with the first record; on
+    /// wall-clock time it comes one interval from now.
+    pub fn schedule(&mut self, interval: Duration, kind: PunctuationType) -> PunctuatorId {
+        let first = match kind {
+            PunctuationType::StreamTime => Timestamp::from_millis(0),
+            PunctuationType::WallClockTime => self.frame.task.clock.now() + interval,
+        };
+        self.frame.task.punctuations.schedule(self.node, kind, interval, first)
+    }
+
+    /// As [`schedule`](Self::schedule), anchored: due at `start`, `start + interval` … (KIP-1146); a start in the past is moved to the next such time.
+    pub fn schedule_from(
+        &mut self,
+        start: Timestamp,
+        interval: Duration,
+        kind: PunctuationType,
+    ) -> PunctuatorId {
+        let now = match kind {
+            PunctuationType::StreamTime => self.frame.task.stream_time.unwrap_or(Timestamp::MIN),
+            PunctuationType::WallClockTime => self.frame.task.clock.now(),
+        };
+        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+        let behind = now.as_millis().saturating_sub(start.as_millis());
+        let missed = if behind > 0 { (behind + interval_ms - 1) / interval_ms } else { 0 };
+        let first = Timestamp::from_millis(start.as_millis() + missed * interval_ms);
+        self.frame.task.punctuations.schedule(self.node, kind, interval, first)
+    }
+
+    /// Ends a schedule.
+    pub fn cancel(&mut self, punctuator: PunctuatorId) {
+        self.frame.task.punctuations.cancel(punctuator);
+    }
+
+    /// The task this processor belongs to.
+    pub fn task_id(&self) -> TaskId {
+        self.frame.task.task_id
+    }
+
+    /// The application's id.
+    pub fn application_id(&self) -> &Arc<str> {
+        &self.frame.task.application_id
+    }
+
+    /// Where the record in hand came from; `None` in a punctuation.
+    pub fn record_metadata(&self) -> Option<RecordMetadata> {
+        let current = &self.frame.task.current;
+        let source = &self.frame.task.partitions[current.partition?];
+        Some(RecordMetadata {
+            topic: source.topic.clone(),
+            partition: source.partition,
+            offset: current.offset,
+        })
+    }
+
+    /// The headers of the record in hand.
+    pub fn headers(&self) -> &Headers {
+        &self.frame.task.current.headers
+    }
+
+    /// The highest timestamp that the task has seen; `None` before the first record.
+    pub fn current_stream_time(&self) -> Option<Timestamp> {
+        self.frame.task.stream_time
+    }
+
+    /// Wall-clock time.
+    pub fn current_system_time(&self) -> Timestamp {
+        self.frame.task.clock.now()
+    }
+
+    /// Asks for a commit soon, rather than at the end of the commit interval.
+    pub fn commit(&mut self) {
+        self.frame.task.commit_requested = true;
+    }
+
+    /// Counts the record in hand as dropped, for a reason out of a closed set.
+    pub(crate) fn drop_record(&mut self, reason: &'static str) {
+        self.frame.task.dropped.push((self.node, reason));
+    }
+
+    /// The handle of a child node by name, for [`forward_to`](Self::forward_to).
+    ///
+    /// # Errors
+    /// `Invalid` where no child has this name.
+    pub fn child(&self, name: &str) -> Result<ChildHandle> {
+        let nodes = self.frame.nodes;
+        let slot = &nodes[self.node.0];
+        let child = slot.children.iter().find(|child| &*nodes[child.0].name == name);
+        child.map(|child| ChildHandle(*child)).ok_or_else(|| {
+            Error::invalid(format!("node \"{}\" has no child named \"{name}\"", slot.name))
+        })
+    }
+}
+
+impl Frame<'_> {
+    /// Looks a connected store up, and checks its type.
+    pub(crate) fn store_handle<S: StateStore>(
+        &self,
+        node: NodeIndex,
+        name: &str,
+    ) -> Result<StoreHandle<S>> {
+        let connected = &self.task.node_stores[node.0];
+        let node = &self.nodes[node.0].name;
+        let index = connected
+            .iter()
+            .find(|store| &***store == name)
+            .and_then(|store| self.task.store_names.iter().position(|known| known == store))
+            .ok_or_else(|| {
+                Error::invalid(format!(
+                    "processor \"{node}\" asks for store \"{name}\", but is connected to {connected:?}; name it where the processor is added"
+                ))
+            })?;
+        if !self.stores[index].as_any().is::<S>() {
+            return Err(Error::invalid(format!(
+                "processor \"{node}\" asks for store \"{name}\" as {}, which it is not",
+                std::any::type_name::<S>()
+            )));
+        }
+        Ok(StoreHandle { index, store: PhantomData })
+    }
+
+    /// The store behind a handle; what is written carries the timestamp of the record in hand to the changelog.
+    pub(crate) fn store<S: StateStore>(&mut self, handle: StoreHandle<S>) -> &mut S {
+        let store = &mut self.stores[handle.index];
+        store.set_record_timestamp(self.task.current.timestamp);
+        let store = store.as_any_mut().downcast_mut::<S>();
+        store.expect("store_handle checked the type when it made the handle")
+    }
+}
+
+impl<K: Clone + 'static, V: Clone + 'static> ProcessorContext<'_, '_, K, V> {
+    /// Gives `record` to every child node; returns when all of them, and all below, are done with it.
+    pub fn forward(&mut self, record: Record<K, V>) -> Result<()> {
+        self.frame.forward(self.node, record)
+    }
+
+    /// Gives `record` to one child node.
+    pub fn forward_to(&mut self, child: ChildHandle, record: Record<K, V>) -> Result<()> {
+        self.frame.deliver(child.0, record)
+    }
+}

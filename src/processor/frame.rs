@@ -1,0 +1,112 @@
+//! What a running node can reach: the other nodes, the task's stores and its state.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex};
+
+use super::node::{Node, Source};
+use super::output::OutputBuffer;
+use super::punctuator::PunctuationQueue;
+use crate::error::Result;
+use crate::ids::{TaskId, TopicPartition};
+use crate::record::{Headers, Record};
+use crate::store::StateStore;
+use crate::time::{Clock, Timestamp};
+
+/// A node's number within its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NodeIndex(pub(crate) usize);
+
+/// A node and its place in the graph.
+pub(crate) struct NodeSlot {
+    pub(crate) name: Arc<str>,
+    pub(crate) children: Vec<NodeIndex>,
+    pub(crate) node: NodeKind,
+}
+
+pub(crate) enum NodeKind {
+    Source(RefCell<Box<dyn Source>>),
+    Processor(RefCell<Box<dyn Node>>),
+}
+
+/// A store that global tables share between all tasks. The lock is free but while the global thread applies an update.
+pub(crate) type SharedStore = Arc<Mutex<Box<dyn StateStore>>>;
+
+/// The record in hand.
+#[derive(Debug, Default)]
+pub(crate) struct CurrentRecord {
+    /// Index into [`TaskState::partitions`]; `None` in a punctuation.
+    pub(crate) partition: Option<usize>,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) headers: Headers,
+}
+
+/// The task's state that processors see through their context.
+pub(crate) struct TaskState {
+    pub(crate) task_id: TaskId,
+    pub(crate) application_id: Arc<str>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) partitions: Vec<TopicPartition>,
+    pub(crate) stream_time: Option<Timestamp>,
+    pub(crate) current: CurrentRecord,
+    pub(crate) current_node: NodeIndex,
+    pub(crate) outputs: OutputBuffer,
+    pub(crate) punctuations: PunctuationQueue,
+    pub(crate) commit_requested: bool,
+    /// Records dropped by operators, with the reason, since last collected.
+    pub(crate) dropped: Vec<(NodeIndex, &'static str)>,
+    /// Store name → index, of this node's connected stores, while `init` runs.
+    pub(crate) store_names: Vec<Arc<str>>,
+    pub(crate) global_stores: Vec<(Arc<str>, SharedStore)>,
+    /// Connected stores of each node, by node index.
+    pub(crate) node_stores: Vec<Vec<Arc<str>>>,
+}
+
+/// The view of a task that a call into a node gets.
+pub(crate) struct Frame<'a> {
+    pub(crate) nodes: &'a [NodeSlot],
+    pub(crate) stores: &'a mut [Box<dyn StateStore>],
+    pub(crate) task: &'a mut TaskState,
+}
+
+impl Frame<'_> {
+    /// Gives a record to a node, and through it to everything below.
+    ///
+    /// The record travels in an `Option` behind `dyn Any`: the node checks the type and takes it out, so that nothing is
+    /// boxed. The topology has checked the types when it was built.
+    pub(crate) fn deliver<K: 'static, V: 'static>(
+        &mut self,
+        to: NodeIndex,
+        record: Record<K, V>,
+    ) -> Result<()> {
+        let mut slot = Some(record);
+        self.deliver_any(to, &mut slot)
+    }
+
+    fn deliver_any(&mut self, to: NodeIndex, record: &mut dyn Any) -> Result<()> {
+        let from = std::mem::replace(&mut self.task.current_node, to);
+        let NodeKind::Processor(node) = &self.nodes[to.0].node else {
+            unreachable!("a source node has no parent");
+        };
+        // Invariant: the graph has no cycle, so a node is never entered twice on one stack.
+        node.borrow_mut().process(record, self, to)?;
+        // After an error the failed node stays the current one, for the dead letter's header.
+        self.task.current_node = from;
+        Ok(())
+    }
+
+    /// Gives a record to every child; all but the last get a copy.
+    pub(crate) fn forward<K: Clone + 'static, V: Clone + 'static>(
+        &mut self,
+        from: NodeIndex,
+        record: Record<K, V>,
+    ) -> Result<()> {
+        let nodes = self.nodes;
+        let Some((last, others)) = nodes[from.0].children.split_last() else { return Ok(()) };
+        for child in others {
+            self.deliver(*child, record.clone())?;
+        }
+        self.deliver(*last, record)
+    }
+}

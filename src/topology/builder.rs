@@ -1,0 +1,324 @@
+//! Adds nodes and stores to the graph, and refuses what cannot work.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::internal_topics::TopicName;
+use super::node::{NodeSpec, Role, TypeTag};
+use super::state_store::{GlobalStoreSpec, StoreBuilder, StoreSpec};
+use crate::error::{Error, Result};
+use crate::processor::{
+    ProcessorNode, ProcessorSupplier, SinkKind, SinkNode, SinkTopic, SourceNode, StreamPartitioner,
+    TimestampExtractor,
+};
+use crate::serdes::Serde;
+
+/// A graph of sources, processors, sinks and stores. Source: `org.apache.kafka.streams.Topology`.
+///
+/// Deviation: edges are typed; a node whose parents send another type is refused when it is added.
+#[derive(Clone, Default)]
+pub struct Topology {
+    pub(crate) nodes: Vec<NodeSpec>,
+    pub(crate) stores: BTreeMap<Arc<str>, StoreSpec>,
+    pub(crate) global_stores: Vec<GlobalStoreSpec>,
+    /// Repartition topics with the number of partitions asked for.
+    pub(crate) internal_topics: BTreeMap<Arc<str>, Option<i32>>,
+    /// Groups of source nodes whose topics must have the same number of partitions.
+    pub(crate) copartition_groups: Vec<Vec<usize>>,
+}
+
+/// Optional settings of a source node.
+pub struct SourceOptions<K, V> {
+    /// Takes the event time out of the record; without one it is the record's timestamp.
+    pub timestamp_extractor: Option<Arc<dyn TimestampExtractor<K, V>>>,
+}
+
+impl<K, V> Default for SourceOptions<K, V> {
+    fn default() -> Self {
+        Self { timestamp_extractor: None }
+    }
+}
+
+impl Topology {
+    /// An empty topology.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a node that reads `topics`.
+    pub fn add_source<K, V>(
+        &mut self,
+        name: &str,
+        topics: &[&str],
+        key_serde: Serde<K>,
+        value_serde: Serde<V>,
+        options: SourceOptions<K, V>,
+    ) -> Result<()>
+    where
+        K: Clone + Send + 'static,
+        V: Clone + Send + 'static,
+    {
+        let topics = topics.iter().map(|topic| TopicName::External((*topic).into())).collect();
+        self.add_source_of(name, topics, key_serde, value_serde, options).map(|_| ())
+    }
+
+    pub(crate) fn add_source_of<K, V>(
+        &mut self,
+        name: &str,
+        topics: Vec<TopicName>,
+        key_serde: Serde<K>,
+        value_serde: Serde<V>,
+        options: SourceOptions<K, V>,
+    ) -> Result<usize>
+    where
+        K: Clone + Send + 'static,
+        V: Clone + Send + 'static,
+    {
+        if topics.is_empty() {
+            return Err(Error::invalid(format!("source \"{name}\" names no topic")));
+        }
+        for node in &self.nodes {
+            let Role::Source { topics: taken, .. } = &node.role else { continue };
+            if let Some(topic) = topics.iter().find(|topic| taken.contains(topic)) {
+                return Err(Error::invalid(format!(
+                    "topic \"{}\" of source \"{name}\" is already read by source \"{}\"; use that one's stream twice instead",
+                    topic.short(),
+                    node.name
+                )));
+            }
+        }
+        let extractor = options.timestamp_extractor;
+        let factory = Arc::new(move || {
+            Box::new(SourceNode::new(key_serde.clone(), value_serde.clone(), extractor.clone()))
+                as Box<_>
+        });
+        let role = Role::Source { topics, factory };
+        self.add_node(name, role, &[], None, Some(TypeTag::of::<K, V>()))
+    }
+
+    /// Adds a processor below `parents`, connected to `stores` that were added before.
+    pub fn add_processor<KIn, VIn, KOut, VOut, S>(
+        &mut self,
+        name: &str,
+        supplier: S,
+        parents: &[&str],
+        stores: &[&str],
+    ) -> Result<()>
+    where
+        S: ProcessorSupplier<KIn, VIn, KOut, VOut>,
+        KIn: 'static,
+        VIn: 'static,
+        KOut: 'static,
+        VOut: 'static,
+    {
+        let factory = Arc::new(move || {
+            Box::new(ProcessorNode::<_, KIn, VIn, KOut, VOut>::new(supplier.get())) as Box<_>
+        });
+        let input = Some(TypeTag::of::<KIn, VIn>());
+        let output = Some(TypeTag::of::<KOut, VOut>());
+        self.add_node(name, Role::Processor { factory }, parents, input, output)?;
+        stores.iter().try_for_each(|store| self.connect_processor_and_store(name, store))
+    }
+
+    /// Adds a node that writes to `topic` what `parents` send it.
+    pub fn add_sink<K, V>(
+        &mut self,
+        name: &str,
+        topic: &str,
+        key_serde: Serde<K>,
+        value_serde: Serde<V>,
+        partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
+        parents: &[&str],
+    ) -> Result<()>
+    where
+        K: Send + 'static,
+        V: Send + 'static,
+    {
+        let topic = SinkTopic::Fixed(topic.into());
+        self.add_sink_of(name, topic, SinkKind::External, key_serde, value_serde, partitioner, parents)
+    }
+
+    #[allow(clippy::too_many_arguments)] // as Java's; the DSL is what users see
+    pub(crate) fn add_sink_of<K, V>(
+        &mut self,
+        name: &str,
+        topic: SinkTopic<K, V>,
+        kind: SinkKind,
+        key_serde: Serde<K>,
+        value_serde: Serde<V>,
+        partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
+        parents: &[&str],
+    ) -> Result<()>
+    where
+        K: Send + 'static,
+        V: Send + 'static,
+    {
+        let topic_name = match &topic {
+            SinkTopic::Fixed(topic) if kind != SinkKind::External => Some(TopicName::Internal(topic.clone())),
+            SinkTopic::Fixed(topic) => Some(TopicName::External(topic.clone())),
+            SinkTopic::Dynamic(_) => None,
+        };
+        let factory = Arc::new(move |resolved: Option<Arc<str>>, partitions| {
+            let topic = resolved.map_or_else(|| topic.clone(), SinkTopic::Fixed);
+            let (key_serde, value_serde) = (key_serde.clone(), value_serde.clone());
+            let partitioner = partitioner.clone();
+            Box::new(SinkNode::new(topic, kind, key_serde, value_serde, partitioner, partitions))
+                as Box<_>
+        });
+        let role = Role::Sink { topic: topic_name, factory };
+        self.add_node(name, role, parents, Some(TypeTag::of::<K, V>()), None).map(|_| ())
+    }
+
+    /// Adds a store, and connects it to `processors` that were added before.
+    pub fn add_state_store(
+        &mut self,
+        builder: impl StoreBuilder,
+        processors: &[&str],
+    ) -> Result<()> {
+        self.add_state_store_of(Arc::new(builder), processors)
+    }
+
+    pub(crate) fn add_state_store_of(
+        &mut self,
+        builder: Arc<dyn StoreBuilder>,
+        processors: &[&str],
+    ) -> Result<()> {
+        let name = builder.name().clone();
+        self.refuse_second_store(&name)?;
+        self.stores.insert(name.clone(), StoreSpec { builder });
+        processors.iter().try_for_each(|node| self.connect_processor_and_store(node, &name))
+    }
+
+    /// Adds a store that is fed from the whole of `topic` on every instance, before anything else runs. `supplier`'s
+    /// processor writes it. Source: `addGlobalStore`.
+    #[allow(clippy::too_many_arguments)] // as Java's; the DSL is what users see
+    pub(crate) fn add_global_store<K, V, S>(
+        &mut self,
+        builder: Arc<dyn StoreBuilder>,
+        source_name: &str,
+        topic: &str,
+        key_serde: Serde<K>,
+        value_serde: Serde<V>,
+        processor_name: &str,
+        supplier: S,
+    ) -> Result<()>
+    where
+        K: Clone + Send + 'static,
+        V: Clone + Send + 'static,
+        S: ProcessorSupplier<K, V, (), ()>,
+    {
+        self.refuse_second_store(builder.name())?;
+        let topics = vec![TopicName::External(topic.into())];
+        let options = SourceOptions::default();
+        let source = self.add_source_of(source_name, topics, key_serde, value_serde, options)?;
+        self.add_processor(processor_name, supplier, &[source_name], &[])?;
+        let processor = self.nodes.len() - 1;
+        for node in [source, processor] {
+            self.nodes[node].global = true;
+        }
+        self.nodes[processor].stores.push(builder.name().clone());
+        self.global_stores.push(GlobalStoreSpec { builder, source, processor });
+        Ok(())
+    }
+
+    /// Lets a processor use a store. Source: `connectProcessorAndStateStores`.
+    pub fn connect_processor_and_store(&mut self, processor: &str, store: &str) -> Result<()> {
+        if self.global_stores.iter().any(|global| &**global.builder.name() == store) {
+            return Ok(()); // global stores are open to everyone
+        }
+        let Some((store, _)) = self.stores.get_key_value(store) else {
+            return Err(Error::invalid(format!(
+                "processor \"{processor}\" is connected to store \"{store}\", which was not added; found {:?}",
+                self.stores.keys().collect::<Vec<_>>()
+            )));
+        };
+        let store = store.clone();
+        let index = self.node_index(processor)?;
+        if !self.nodes[index].stores.contains(&store) {
+            self.nodes[index].stores.push(store);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_internal_topic(&mut self, name: &Arc<str>, partitions: Option<i32>) {
+        self.internal_topics.insert(name.clone(), partitions);
+    }
+
+    /// Demands that the topics of these source nodes have the same number of partitions.
+    pub(crate) fn copartition(&mut self, sources: &[Arc<str>]) -> Result<()> {
+        let group: Result<Vec<usize>> = sources.iter().map(|name| self.node_index(name)).collect();
+        self.copartition_groups.push(group?);
+        Ok(())
+    }
+
+    pub(crate) fn users_of(&self, store: &str) -> impl Iterator<Item = usize> {
+        let uses = move |(index, node): (usize, &NodeSpec)| {
+            node.stores.iter().any(|used| &**used == store).then_some(index)
+        };
+        self.nodes.iter().enumerate().filter_map(uses)
+    }
+
+    pub(crate) fn node_index(&self, name: &str) -> Result<usize> {
+        self.nodes.iter().position(|node| &*node.name == name).ok_or_else(|| {
+            Error::invalid(format!("there is no node \"{name}\"; add it before naming it"))
+        })
+    }
+
+    fn refuse_second_store(&self, name: &str) -> Result<()> {
+        let global = self.global_stores.iter().any(|global| &**global.builder.name() == name);
+        if global || self.stores.contains_key(name) {
+            return Err(Error::invalid(format!("store \"{name}\" was already added")));
+        }
+        Ok(())
+    }
+
+    fn add_node(
+        &mut self,
+        name: &str,
+        role: Role,
+        parents: &[&str],
+        input: Option<TypeTag>,
+        output: Option<TypeTag>,
+    ) -> Result<usize> {
+        if self.nodes.iter().any(|node| &*node.name == name) {
+            return Err(Error::invalid(format!("node \"{name}\" was already added")));
+        }
+        let parents: Vec<usize> =
+            parents.iter().map(|parent| self.node_index(parent)).collect::<Result<_>>()?;
+        if parents.is_empty() && input.is_some() {
+            return Err(Error::invalid(format!("node \"{name}\" has no parent")));
+        }
+        let index = self.nodes.len();
+        for parent in &parents {
+            let parent = &mut self.nodes[*parent];
+            if let (Some(sent), Some(wanted)) = (parent.output, input)
+                && sent != wanted
+            {
+                return Err(Error::invalid(format!(
+                    "node \"{name}\" takes {}, but its parent \"{}\" sends {}",
+                    wanted.name(),
+                    parent.name,
+                    sent.name()
+                )));
+            }
+            if parent.output.is_none() {
+                return Err(Error::invalid(format!(
+                    "sink \"{}\" cannot be a parent (of \"{name}\")",
+                    parent.name
+                )));
+            }
+            parent.children.push(index);
+        }
+        self.nodes.push(NodeSpec {
+            name: name.into(),
+            role,
+            parents,
+            children: Vec::new(),
+            stores: Vec::new(),
+            input,
+            output,
+            global: false,
+        });
+        Ok(index)
+    }
+}

@@ -1,0 +1,22 @@
+//! The topology: an immutable graph of named nodes, stores and topics, and what follows from it.
+//!
+//! Built by hand through [`Topology`]'s `add_…` methods (the Processor API) or by the DSL; read by the runtime, by the test driver
+//! and by [`Topology::describe`]. Cold: everything here happens before the first record. Deliberately absent: how
+//! nodes are run, and any knowledge of Kafka beyond topic names.
+
+mod builder;
+mod copartition;
+mod describe;
+mod internal_topics;
+mod node;
+mod state_store;
+mod subtopology;
+
+pub use builder::{SourceOptions, Topology};
+pub use copartition::PartitionPlan;
+pub use internal_topics::InternalTopic;
+pub(crate) use internal_topics::{changelog_topic, TopicName};
+pub(crate) use node::{NodeSpec, Role, SinkFactory, TypeTag};
+pub use state_store::{KeyValueStoreBuilder, StoreBuilder, StoreKind, Stores};
+pub(crate) use state_store::{GlobalStoreSpec, StoreSpec};
+pub use subtopology::Subtopology;

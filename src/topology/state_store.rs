@@ -1,0 +1,152 @@
+//! How stores are made: builders, given to the topology, that every task calls for its own instance.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::internal_topics::key_value_changelog_configs;
+use crate::error::Result;
+use crate::serdes::{DefaultSerde, Serde};
+use crate::store::{Engine, KeyValueStore, StateStore, TransactionalStoreOptions, ValueFormat};
+
+/// Where a store keeps its committed state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// On disk (RocksDB), restored from where it stood.
+    Persistent,
+    /// In memory, restored whole.
+    InMemory,
+}
+
+/// Makes one task's instance of a store. Source: `StoreBuilder`.
+pub trait StoreBuilder: Send + Sync + 'static {
+    /// The store's name.
+    fn name(&self) -> &Arc<str>;
+    /// Where it keeps its state.
+    fn kind(&self) -> StoreKind;
+    /// The changelog topic's configuration; `None`: logging is off, the state dies with its disk.
+    fn changelog(&self) -> Option<BTreeMap<String, String>>;
+    /// A new instance on an engine. `topic` is the name that serdes see; `cache_bytes_max` bounds its row cache.
+    fn build(
+        &self,
+        engine: Box<dyn Engine>,
+        topic: &Arc<str>,
+        cache_bytes_max: usize,
+    ) -> Result<Box<dyn StateStore>>;
+}
+
+/// Entry to the store builders. Source: `org.apache.kafka.streams.state.Stores`.
+#[derive(Debug)]
+pub struct Stores;
+
+impl Stores {
+    /// A persistent key-value store of types that know their serdes.
+    pub fn key_value_store<K, V>(name: &str) -> KeyValueStoreBuilder<K, V>
+    where
+        K: DefaultSerde + Clone + Send,
+        V: DefaultSerde + Clone + Send,
+    {
+        Self::key_value_store_with(name, K::serde(), V::serde())
+    }
+
+    /// A persistent key-value store with given serdes.
+    pub fn key_value_store_with<K, V>(
+        name: &str,
+        key_serde: Serde<K>,
+        value_serde: Serde<V>,
+    ) -> KeyValueStoreBuilder<K, V> {
+        KeyValueStoreBuilder {
+            name: name.into(),
+            key_serde,
+            value_serde,
+            kind: StoreKind::Persistent,
+            format: ValueFormat::Plain,
+            logging: Some(BTreeMap::new()),
+        }
+    }
+}
+
+/// Builds a [`KeyValueStore`].
+pub struct KeyValueStoreBuilder<K, V> {
+    name: Arc<str>,
+    key_serde: Serde<K>,
+    value_serde: Serde<V>,
+    kind: StoreKind,
+    format: ValueFormat,
+    logging: Option<BTreeMap<String, String>>,
+}
+
+impl<K, V> KeyValueStoreBuilder<K, V> {
+    /// Keeps the state in memory (`Stores.inMemoryKeyValueStore`).
+    pub fn in_memory(mut self) -> Self {
+        self.kind = StoreKind::InMemory;
+        self
+    }
+
+    /// Keeps a timestamp with every value (`timestampedKeyValueStoreBuilder`).
+    pub fn timestamped(mut self) -> Self {
+        self.format = ValueFormat::Timestamped;
+        self
+    }
+
+    /// Makes no changelog: the state is lost with its disk (`withLoggingDisabled`).
+    pub fn logging_disabled(mut self) -> Self {
+        self.logging = None;
+        self
+    }
+
+    /// Adds configuration to the changelog topic (`withLoggingEnabled`).
+    pub fn logging_enabled(mut self, configs: BTreeMap<String, String>) -> Self {
+        self.logging = Some(configs);
+        self
+    }
+}
+
+impl<K, V> StoreBuilder for KeyValueStoreBuilder<K, V>
+where
+    K: Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn kind(&self) -> StoreKind {
+        self.kind
+    }
+
+    fn changelog(&self) -> Option<BTreeMap<String, String>> {
+        let mut configs = key_value_changelog_configs();
+        configs.extend(self.logging.clone()?);
+        Some(configs)
+    }
+
+    fn build(
+        &self,
+        engine: Box<dyn Engine>,
+        topic: &Arc<str>,
+        cache_bytes_max: usize,
+    ) -> Result<Box<dyn StateStore>> {
+        let options = TransactionalStoreOptions {
+            value_format: self.format,
+            is_logged: self.logging.is_some(),
+            cache_bytes_max,
+        };
+        let (key_serde, value_serde) = (self.key_serde.clone(), self.value_serde.clone());
+        let store = KeyValueStore::open(self.name.clone(), key_serde, value_serde, engine, options);
+        Ok(Box::new(store.with_topic(topic.clone())))
+    }
+}
+
+/// A store of the topology and who uses it.
+#[derive(Clone)]
+pub(crate) struct StoreSpec {
+    pub(crate) builder: Arc<dyn StoreBuilder>,
+}
+
+/// A global store: fed from its topic by the global thread, read by everyone.
+#[derive(Clone)]
+pub(crate) struct GlobalStoreSpec {
+    pub(crate) builder: Arc<dyn StoreBuilder>,
+    pub(crate) source: usize,
+    pub(crate) processor: usize,
+}
