@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# Programs of others that the tests talk to. Sourced after common.sh. Each is fetched once per
+# version into the cache; a lock lets two runs share the work.
+
+# Sets DIST, the folder with `kafka/*.jar` and `registry/`, fetched from Maven Central.
+fetch_services() {
+  local pom=$ROOT/tests/cluster/pom.xml
+  DIST=$CACHE/dist/$(content_id "$pom")
+  mkdir -p "$CACHE/dist"
+  exec 9>"$CACHE/dist/lock"
+  flock 9
+  if [ ! -d "$DIST" ]; then
+    say 'fetching Kafka and the schema registry with Maven'
+    rm -rf "$DIST.part"
+    supervise mvn --batch-mode --quiet --file "$pom" generate-resources "-Ddist=$DIST.part" 9>&- ||
+      die 'Maven could not fetch Kafka and the registry; see its lines above'
+    mv "$DIST.part" "$DIST"
+  fi
+  exec 9>&-
+}
+
+# Sets KSTREAMS_TEST_PYTHON, the interpreter of an environment with tests/requirements.txt.
+fetch_python() {
+  local requirements=$ROOT/tests/requirements.txt folder
+  folder=$CACHE/python/$(content_id "$requirements")
+  mkdir -p "$CACHE/python"
+  exec 9>"$CACHE/python/lock"
+  flock 9
+  if [ ! -f "$folder/complete" ]; then
+    say 'making a Python environment'
+    rm -rf "$folder"
+    python3 -m venv "$folder"
+    supervise "$folder/bin/python" -m pip install --quiet --requirement "$requirements" 9>&- ||
+      die "pip could not install tests/requirements.txt; see its lines above"
+    touch "$folder/complete"
+  fi
+  exec 9>&-
+  export KSTREAMS_TEST_PYTHON=$folder/bin/python
+}

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Finds what a target needs on this machine and installs what is missing.
+# usage: setup.sh run|rocksdb|test       (each needs what the one before it needs, and more)
+# Installs with apt-get as root or with passwordless sudo. Otherwise names everything that is
+# missing in one message and ends with status 1.
+source "$(dirname "$0")/common.sh"
+
+TARGET=${1:?usage: setup.sh run|rocksdb|test}
+JAVA_MINIMUM=17
+
+# Debian's and Ubuntu's releases carry different versions; take the first that this one has.
+java_package() {
+  local version
+  for version in 17 21 25; do
+    if apt-cache show "openjdk-$version-jre-headless" >/dev/null 2>&1; then break; fi
+  done
+  printf 'openjdk-%s-jre-headless' "$version"
+}
+
+have() { command -v "$1"; }
+have_java() {
+  local version
+  version=$("$(java_command)" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')
+  [ "${version:-0}" -ge "$JAVA_MINIMUM" ]
+}
+have_cpp20() { echo 'int main() { return 0; }' | c++ -std=c++20 -x c++ -fsyntax-only -; }
+
+# Where the bindings generator looks for libclang by itself, or LIBCLANG_PATH.
+have_libclang() {
+  compgen -G "${LIBCLANG_PATH:-/nonexistent}*/libclang*.so*" ||
+    compgen -G '/usr/lib*/libclang*.so*' || compgen -G '/usr/lib/*-linux-gnu/libclang*.so*' ||
+    compgen -G '/usr/lib*/llvm*/lib*/libclang*.so*' || compgen -G '/usr/local/lib*/libclang*.so*'
+}
+
+# Fills `missing` (to read) and `packages` (to install).
+find_missing() {
+  missing=() packages=()
+  need 'a C compiler (cc)' build-essential have cc
+  need 'make' build-essential have make
+  need 'pkg-config' pkg-config have pkg-config
+  need 'the headers of OpenSSL' libssl-dev pkg-config --exists openssl
+  [ "$TARGET" = run ] && return
+  need 'a C++20 compiler (c++)' build-essential have_cpp20
+  need 'libclang' libclang-dev have_libclang
+  [ "$TARGET" = rocksdb ] && return
+  need "Java $JAVA_MINIMUM or newer" java have_java
+  need 'Maven (mvn)' maven have mvn
+  need 'Python 3 with venv and pip' python3-venv python3 -c 'import venv, ensurepip'
+}
+
+need() {
+  local what=$1 package=$2
+  shift 2
+  if "$@" >/dev/null 2>&1; then return; fi
+  [ "$package" = java ] && package=$(java_package)
+  missing+=("$what [$package]")
+  packages+=("$package")
+}
+
+find_rust() {
+  local wanted found
+  wanted=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' Cargo.toml)
+  have cargo >/dev/null || die "found no cargo, wanted Rust $wanted or newer; install it with rustup"
+  found=$(rustc --version 2>/dev/null | cut -d' ' -f2) || found=none
+  [ "$(printf '%s\n' "$wanted" "${found%%-*}" | sort -V | head -n1)" = "$wanted" ] ||
+    die "found rustc ${found:-none}, wanted $wanted or newer; try \`rustup update stable\`"
+}
+
+# apt_get ARGUMENTS: as root, or with a sudo that asks nothing.
+apt_get() {
+  local -a as_root=()
+  [ "$(id -u)" = 0 ] || as_root=(sudo -n)
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >&2
+}
+
+may_install() {
+  command -v apt-get >/dev/null || return 1
+  [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null
+}
+
+describe_missing() {
+  local item
+  for item in "${missing[@]}"; do printf '\n  %s' "$item"; done
+  printf '\nInstall them, on Debian or Ubuntu: apt-get install %s' "${packages[*]}"
+}
+
+case $TARGET in
+  run | rocksdb | test) ;;
+  *) die "found target \"$TARGET\", wanted run, rocksdb or test" ;;
+esac
+find_rust
+find_missing
+[ "${#missing[@]}" = 0 ] && exit 0
+may_install || die "missing on this machine:$(describe_missing)"
+say "installing: ${packages[*]}"
+apt_get install -y --no-install-recommends "${packages[@]}" ||
+  { apt_get update && apt_get install -y --no-install-recommends "${packages[@]}"; } ||
+  die "apt-get failed; missing on this machine:$(describe_missing)"
+find_missing
+[ "${#missing[@]}" = 0 ] || die "still missing after apt-get:$(describe_missing)"

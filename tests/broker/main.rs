@@ -1,0 +1,3 @@
+//! Claims about a real Kafka cluster and schema registry. Run by `make test`.
+
+mod reader;

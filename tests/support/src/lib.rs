@@ -1,0 +1,20 @@
+//! What integration tests on a real broker share.
+//!
+//! `make test` starts Kafka and a schema registry and names them in the environment; the functions
+//! here find them, make topics with names of their own, and look at topics from outside. The clients
+//! are plain rdkafka and share no code with the engine, so that a mistake in the engine's client
+//! cannot hide itself.
+//!
+//! Failures panic with what was expected, because a test can do nothing else with them. Deadlines
+//! are generous: they end a hung test, they do not measure.
+
+mod broker;
+mod process;
+mod wait;
+
+pub use broker::{
+    Message, Outcome, Topic, bootstrap, consumer, create_topic, produce, producer, read_committed,
+    registry_url, unique,
+};
+pub use process::{Process, Signal, python, run_python};
+pub use wait::{DEADLINE, wait_until};
