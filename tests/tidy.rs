@@ -14,11 +14,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("time", &["error"]),
     ("ids", &["error"]),
     ("random", &["error"]),
+    ("nullable", &["error"]),
     ("record", &["error", "time", "ids"]),
     // 2: neither Kafka nor RocksDB.
-    ("serdes", &["error", "time", "ids", "random", "record"]),
-    ("telemetry", &["error", "time", "ids", "random", "record"]),
-    ("config", &["error", "time", "ids", "random", "record"]),
+    ("serdes", &["&record", "random", "nullable"]),
+    ("telemetry", &["&record", "random", "nullable"]),
+    ("config", &["&record", "random", "nullable"]),
     // 3: edges; they do not know each other, nor the graph, nor tasks.
     ("kafka", &["&serdes", "&telemetry", "&config"]),
     ("dlq", &["&serdes", "&telemetry", "&config"]),
@@ -50,7 +51,8 @@ const EDGES: &[(&str, &str)] = &[
 const LINES_MAX: usize = 500;
 
 /// Longer files, each with the reason why two would read worse.
-const LONGER: &[(&str, &str)] = &[];
+const LONGER: &[(&str, &str)] =
+    &[("src/dsl/stream.rs", "one short method per operator of KStream, in one impl as in Java")];
 
 #[test]
 fn modules_use_only_layers_below_them() {
@@ -322,7 +324,7 @@ fn names_a_machine(line: &str) -> bool {
             // Part of a longer path or address, such as `http://host/work/…`, is something else.
             let before = line[..at].chars().next_back();
             let starts = !before.is_some_and(|c| c.is_alphanumeric() || "._-}$/".contains(c));
-            // One more folder below makes it a place: `/tmp/name/…`.
+            // One more folder below makes it a place on some machine.
             let rest = &line[at + folder.len()..];
             let name = first_name(rest);
             starts && !name.is_empty() && rest[name.len()..].starts_with('/')
