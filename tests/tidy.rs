@@ -43,7 +43,8 @@ const EDGES: &[(&str, &str)] = &[
     ("rdkafka", "src/kafka/"),
     ("rdkafka_sys", "src/kafka/"),
     ("rocksdb", "src/store/"),
-    ("schema_registry_converter", "src/serdes/"),
+    ("serde_avro_fast", "src/serdes/"),
+    ("ureq", "src/serdes/"),
     ("metrics_exporter_prometheus", "src/telemetry/"),
 ];
 

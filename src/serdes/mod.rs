@@ -3,7 +3,15 @@
 //! A serde works on whole keys or values. Whether Kafka's null is allowed is decided by the type: a serde
 //! of `T` refuses null with [`ErrorKind::BadRecord`](crate::ErrorKind), the one of `Option<T>` takes it for `None`.
 
+mod avro;
+mod avro_json;
+mod cache;
+pub mod compatibility;
+mod memory_registry;
 mod primitive;
+mod registry;
+pub mod schema;
+pub mod wire;
 
 use std::sync::Arc;
 
@@ -12,7 +20,14 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::record::Headers;
 
+pub use avro::{Arm, AvroRecord, AvroSerde, AvroUnion};
+pub use avro_json::{DecodedFrame, decode_json};
+pub use cache::{SchemaCache, WriterSchema};
+pub use memory_registry::{MemoryRegistry, subject};
 pub use primitive::{DefaultSerde, option_serde};
+pub use registry::{
+    FULL_TRANSITIVE, HttpRegistry, RegisteredSchema, RegistryConfig, SchemaRegistry,
+};
 
 /// Whether a serializer wrote bytes or stands for Kafka's null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +55,18 @@ pub trait Deserializer<T>: Send + Sync {
     /// # Errors
     /// `BadRecord` for bytes that are not a `T`, `Retriable` where a registry does not answer.
     fn deserialize(&self, topic: &str, headers: &Headers, data: Option<&Bytes>) -> Result<T>;
+}
+
+impl<T, S: Serializer<T> + ?Sized> Serializer<T> for Arc<S> {
+    fn serialize(&self, topic: &str, value: &T, out: &mut Vec<u8>) -> Result<Encoded> {
+        (**self).serialize(topic, value, out)
+    }
+}
+
+impl<T, D: Deserializer<T> + ?Sized> Deserializer<T> for Arc<D> {
+    fn deserialize(&self, topic: &str, headers: &Headers, data: Option<&Bytes>) -> Result<T> {
+        (**self).deserialize(topic, headers, data)
+    }
 }
 
 /// A serializer and a deserializer for `T`; cheap to clone. Source: `org.apache.kafka.common.serialization.Serde`.

@@ -7,8 +7,6 @@
 
 mod key_value;
 mod memory;
-#[cfg(feature = "rocksdb")]
-pub mod rocksdb;
 mod rows;
 mod scan;
 mod transactional;
