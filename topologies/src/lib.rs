@@ -1,0 +1,3 @@
+//! `aggregator`: the stream processor of a service aggregator. See [`events`] for the contracts.
+
+pub mod events;
