@@ -38,6 +38,8 @@ spawn() {
   shift
   setsid "$@" >"$DIR/$name.log" 2>&1 </dev/null &
   echo $! >"$DIR/$name.pid"
+  # Otherwise this shell would announce its death.
+  disown
 }
 
 # wait_ready NAME CHECK...: polls until CHECK succeeds; shows the log's end when it never does.

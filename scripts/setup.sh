@@ -54,7 +54,7 @@ need() {
   if "$@" >/dev/null 2>&1; then return; fi
   [ "$package" = java ] && package=$(java_package)
   missing+=("$what [$package]")
-  packages+=("$package")
+  [[ " ${packages[*]} " == *" $package "* ]] || packages+=("$package")
 }
 
 find_rust() {

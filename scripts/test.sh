@@ -11,8 +11,8 @@ keep_logs() {
   local file
   mkdir -p "$CACHE/logs"
   rm -f "$CACHE"/logs/*.log
-  cp "$WORK"/cluster/*.log "$CACHE/logs/"
-  for file in "$WORK"/cluster/*.pid; do
+  cp "$WORK"/*.log "$CACHE/logs/"
+  for file in "$WORK"/*.pid; do
     if ! kill -0 "$(cat "$file")" 2>/dev/null; then
       tail -n 40 "${file%.pid}.log" >&2
       say "error: $(basename "$file" .pid) ended during the tests; the end of its log is above"
@@ -25,11 +25,13 @@ finish() {
   local status=$?
   trap - EXIT INT TERM HUP
   end_supervised
-  if [ -f "$WORK/cluster/env" ]; then
-    [ "$status" = 0 ] || keep_logs
-    "$SCRIPTS/cluster.sh" stop "$WORK/cluster"
+  if [ -f "$WORK/env" ]; then
+    # Above 128 a signal ended the run: nothing failed.
+    if [ "$status" != 0 ] && [ "$status" -le 128 ]; then keep_logs; fi
+    "$SCRIPTS/cluster.sh" stop "$WORK"
+  elif [ -n "$WORK" ]; then
+    rm -rf "$WORK"
   fi
-  [ -z "$WORK" ] || rm -rf "$WORK"
   exit "$status"
 }
 trap finish EXIT
@@ -43,10 +45,10 @@ tests=(--release --workspace --features broker-tests --no-fail-fast)
 # First the build, so that the services do not wait for it, and failures of either stand apart.
 supervise cargo test "${tests[@]}" --no-run
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/kstreams-test.XXXXXX")
-supervise "$SCRIPTS/cluster.sh" start "$WORK/cluster" --owner $$
+supervise "$SCRIPTS/cluster.sh" start "$WORK" --owner $$
 # shellcheck source=/dev/null
-source "$WORK/cluster/env"
-# Tests make their temporary folders here, so that none outlives a test that was killed.
+source "$WORK/env"
+# Tests make their temporary folders here; they go with the cluster, even if this script is killed.
 mkdir "$WORK/tmp"
 export TMPDIR=$WORK/tmp
 supervise cargo test "${tests[@]}" "$@"
