@@ -7,6 +7,8 @@
 
 mod key_value;
 mod memory;
+#[cfg(feature = "rocksdb")]
+pub mod rocksdb;
 mod rows;
 mod scan;
 mod transactional;

@@ -1,0 +1,99 @@
+//! `workloads`: the benchmark's input, its raw limit and its workloads on `kstreams`.
+//!
+//! Driven by `scripts/bench.sh`, one process per measurement, because peak memory belongs to a process. Each
+//! subcommand prints one JSON line. Order to read: `data` (what is processed), `rules` (what is computed), `events`
+//! and `avro` (how it is read and written), `passthrough` (the limit), `verify`.
+
+mod avro;
+mod data;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "read by the topologies, which come with the engine")
+)]
+mod events;
+mod generate;
+mod hash;
+mod kafka;
+mod passthrough;
+mod random;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "read by the topologies, which come with the engine")
+)]
+mod rules;
+mod usage;
+mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// The processing guarantee of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Guarantee {
+    /// Exactly once.
+    Eos,
+    /// At least once.
+    Alo,
+}
+
+impl Guarantee {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Eos => "eos",
+            Self::Alo => "alo",
+        }
+    }
+}
+
+/// Data, limit and workloads of the benchmark; every subcommand prints one JSON line.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    cluster: kafka::Cluster,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Creates and fills the input topics.
+    Generate(generate::Size),
+    /// Compares the input topics with the data set, record by record.
+    CheckInput(generate::Size),
+    /// Copies request-events with librdkafka alone.
+    Passthrough {
+        /// The processing guarantee.
+        guarantee: Guarantee,
+        /// The topic to create and fill.
+        #[arg(long)]
+        output: String,
+    },
+    /// Checks the output of a run over the full data set.
+    Verify(verify::Run),
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        // The chain on one line, without a stack trace: what went wrong is outside this program.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<serde_json::Value> {
+    let cluster = &cli.cluster;
+    match &cli.command {
+        Command::Generate(size) => generate::fill(cluster, *size),
+        Command::CheckInput(size) => generate::check(cluster, *size),
+        Command::Passthrough { guarantee, output } => passthrough::run(cluster, *guarantee, output),
+        Command::Verify(run) => verify::verify(cluster, run),
+    }
+}

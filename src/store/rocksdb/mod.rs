@@ -1,0 +1,359 @@
+//! Stores on RocksDB: one database per store, in `<task folder>/rocksdb/<store>`.
+//!
+//! Used by [`TransactionalStore`](super::TransactionalStore), on the thread of the task: cache misses, scans, and one
+//! sorted batch per commit. Deliberately absent: RocksDB's write-ahead log and its transactions. The changelog is the log,
+//! and the layer above holds what is not committed.
+//!
+//! # Crash safety
+//! The changelog position lies in the same column family as the entries, under the empty key, and every batch sets it. A
+//! batch goes into one memtable as a whole, and memtables reach the disk whole and in order, so what a crash leaves is the
+//! state after some earlier batch, with that batch's position. A second column family for positions would need
+//! `atomic_flush` for the same, with one more memtable and one more file per flush.
+//!
+//! # Keys on disk
+//! A key is stored as it is, but for the keys of zero or more zero bytes: they get one more zero byte, which keeps the order
+//! of all keys and frees the empty key for the position.
+//!
+//! | key | on disk |
+//! |---|---|
+//! | (the position, big-endian `i64`) | (empty) |
+//! | (empty) | `00` |
+//! | `00 00` | `00 00 00` |
+//! | `00 01` | `00 01` |
+
+mod options;
+
+use std::borrow::Cow;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rocksdb::{DB, DBRawIterator, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
+
+use super::{Change, Direction, Engine, EngineIter, Engines, Entry, is_empty_range};
+use crate::error::{Error, ErrorKind, Result};
+pub use options::RocksDbOptions;
+use options::SharedOptions;
+
+/// Where the changelog position lies.
+const POSITION_KEY: &[u8] = b"";
+
+/// The smallest key on disk that is not the position's.
+const FIRST_KEY: &[u8] = b"\0";
+
+/// A batch buffer starts no larger than this, whatever the last one needed.
+const BATCH_CAPACITY_BYTES_MAX: usize = 1 << 20;
+
+/// Opens stores on RocksDB that share one memory budget. One per process.
+pub struct RocksDbEngines {
+    options: SharedOptions,
+}
+
+impl RocksDbEngines {
+    /// Reserves the memory budget.
+    pub fn new(options: &RocksDbOptions) -> Self {
+        Self { options: SharedOptions::new(options) }
+    }
+
+    /// Bytes that blocks, indexes, filters and memtables of all stores take now.
+    pub fn memory_bytes(&self) -> usize {
+        self.options.memory_bytes()
+    }
+}
+
+fn store_path(folder: &Path, store: &str) -> PathBuf {
+    folder.join("rocksdb").join(store)
+}
+
+impl Engines for RocksDbEngines {
+    /// # Errors
+    /// `Invalid` where another process has the store open or the folder cannot be written, `TaskCorrupted` where what lies
+    /// there is damaged, `Fatal` for other failures of the disk.
+    fn open(&self, folder: &Path, store: &str) -> Result<Box<dyn Engine>> {
+        let path = store_path(folder, store);
+        std::fs::create_dir_all(&path).map_err(|error| {
+            Error::invalid(format!(
+                "creating the folder of store \"{store}\": found {} not writable, wanted a folder of this process's own; \
+                 check its owner and the setting of the state folder",
+                path.display()
+            ))
+            .with_source(error)
+        })?;
+        let db = DB::open(self.options.database(), &path)
+            .map_err(|error| open_error(store, &path, error))?;
+        let position = read_position(&db, store)?;
+        let mut write_options = WriteOptions::default();
+        write_options.disable_wal(true);
+        let store = store.to_owned();
+        Ok(Box::new(RocksDbEngine { db, store, position, write_options, batch_bytes: 0 }))
+    }
+
+    fn wipe(&self, folder: &Path, store: &str) -> Result<()> {
+        let path = store_path(folder, store);
+        if !path.exists() {
+            return Ok(());
+        }
+        // RocksDB goes first, because it refuses while the store is open somewhere; what it does not know is left to us.
+        DB::destroy(self.options.database(), &path)
+            .map_err(|error| open_error(store, &path, error))?;
+        if path.exists() {
+            std::fs::remove_dir_all(&path).map_err(|error| {
+                Error::fatal(format!("deleting store \"{store}\" at {}", path.display()))
+                    .with_source(error)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn is_persistent(&self) -> bool {
+        true
+    }
+}
+
+struct RocksDbEngine {
+    db: DB,
+    store: String,
+    position: Option<i64>,
+    write_options: WriteOptions,
+    /// What the last batch needed.
+    batch_bytes: usize,
+}
+
+impl RocksDbEngine {
+    fn error(&self, attempted: &str, error: rocksdb::Error) -> Error {
+        let kind = if is_damage(&error) { ErrorKind::TaskCorrupted } else { ErrorKind::Fatal };
+        Error::new(kind, format!("{attempted} store \"{}\": {error}", self.store))
+    }
+}
+
+impl Engine for RocksDbEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        let value = self.db.get_pinned(key_on_disk(key));
+        let value = value.map_err(|error| self.error("reading", error))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn range(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        direction: Direction,
+    ) -> Result<EngineIter<'_>> {
+        if is_empty_range(from, to) {
+            return Ok(Box::new(std::iter::empty()));
+        }
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(match from {
+            Bound::Unbounded => FIRST_KEY.to_vec(),
+            Bound::Included(key) => key_on_disk(key).into_owned(),
+            Bound::Excluded(key) => successor(key_on_disk(key)),
+        });
+        match to {
+            Bound::Unbounded => {}
+            Bound::Included(key) => options.set_iterate_upper_bound(successor(key_on_disk(key))),
+            Bound::Excluded(key) => options.set_iterate_upper_bound(key_on_disk(key).into_owned()),
+        }
+        let mut iter = self.db.raw_iterator_opt(options);
+        match direction {
+            Direction::Forward => iter.seek_to_first(),
+            Direction::Backward => iter.seek_to_last(),
+        }
+        Ok(Box::new(RocksDbIter { engine: self, iter, direction, is_ended: false }))
+    }
+
+    fn write(
+        &mut self,
+        changes: &mut dyn Iterator<Item = Change<'_>>,
+        position: Option<i64>,
+    ) -> Result<()> {
+        let capacity = self.batch_bytes.min(BATCH_CAPACITY_BYTES_MAX);
+        let mut batch = WriteBatch::with_capacity_bytes(capacity);
+        // First, because it is the smallest key.
+        if let Some(position) = position {
+            batch.put(POSITION_KEY, position.to_be_bytes());
+        }
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.put(key_on_disk(key), value),
+                None => batch.delete(key_on_disk(key)),
+            }
+        }
+        self.batch_bytes = batch.size_in_bytes();
+        self.db
+            .write_opt(batch, &self.write_options)
+            .map_err(|error| self.error("writing to", error))?;
+        self.position = position.or(self.position);
+        Ok(())
+    }
+
+    fn position(&self) -> Option<i64> {
+        self.position
+    }
+
+    fn approximate_entries(&self) -> u64 {
+        let estimate = self.db.property_int_value(rocksdb::properties::ESTIMATE_NUM_KEYS);
+        let entries = estimate.ok().flatten().unwrap_or(0);
+        entries.saturating_sub(u64::from(self.position.is_some()))
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_opt(&options).map_err(|error| self.error("flushing", error))
+    }
+}
+
+struct RocksDbIter<'a> {
+    engine: &'a RocksDbEngine,
+    iter: DBRawIterator<'a>,
+    direction: Direction,
+    is_ended: bool,
+}
+
+impl Iterator for RocksDbIter<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_ended {
+            return None;
+        }
+        let Some((key, value)) = self.iter.item() else {
+            self.is_ended = true;
+            let error = self.iter.status().err()?;
+            return Some(Err(self.engine.error("scanning", error)));
+        };
+        let entry = (Bytes::copy_from_slice(user_key(key)), Bytes::copy_from_slice(value));
+        match self.direction {
+            Direction::Forward => self.iter.next(),
+            Direction::Backward => self.iter.prev(),
+        }
+        Some(Ok(entry))
+    }
+}
+
+fn is_zeros(key: &[u8]) -> bool {
+    key.iter().all(|&byte| byte == 0)
+}
+
+fn key_on_disk(key: &[u8]) -> Cow<'_, [u8]> {
+    if is_zeros(key) { Cow::Owned(vec![0; key.len() + 1]) } else { Cow::Borrowed(key) }
+}
+
+fn user_key(on_disk: &[u8]) -> &[u8] {
+    match on_disk {
+        [zero @ .., _] if is_zeros(on_disk) => zero,
+        key => key,
+    }
+}
+
+/// The key right after `key`.
+fn successor(key: Cow<'_, [u8]>) -> Vec<u8> {
+    let mut key = key.into_owned();
+    key.push(0);
+    key
+}
+
+fn read_position(db: &DB, store: &str) -> Result<Option<i64>> {
+    let corrupted = |found: String| {
+        let message = format!("opening store \"{store}\": found {found}, wanted its position");
+        Error::new(ErrorKind::TaskCorrupted, message)
+    };
+    let Some(bytes) = db.get_pinned(POSITION_KEY).map_err(|error| corrupted(error.to_string()))?
+    else {
+        return Ok(None);
+    };
+    let bytes: [u8; 8] =
+        bytes.as_ref().try_into().map_err(|_| corrupted(format!("{} bytes", bytes.len())))?;
+    Ok(Some(i64::from_be_bytes(bytes)))
+}
+
+/// Whether wiping and restoring helps. A file missing from a database is damage as much as a wrong checksum.
+fn is_damage(error: &rocksdb::Error) -> bool {
+    error.kind() == rocksdb::ErrorKind::Corruption
+        || error.as_ref().contains("No such file or directory")
+}
+
+fn open_error(store: &str, path: &Path, error: rocksdb::Error) -> Error {
+    let text: &str = error.as_ref();
+    // RocksDB has one kind for all failures of files; only the text tells them apart.
+    let is_locked = text.contains("While lock file") || text.contains("lock hold by");
+    let is_refused = text.contains("Permission denied") || text.contains("Read-only file system");
+    let path = path.display();
+    let attempted = format!("opening store \"{store}\"");
+    if is_damage(&error) {
+        return Error::new(ErrorKind::TaskCorrupted, format!("{attempted} at {path}: {text}"));
+    }
+    match error.kind() {
+        rocksdb::ErrorKind::IOError if is_locked => Error::invalid(format!(
+            "{attempted}: found {path} in use by another instance, wanted it free; give each instance a state folder of its own"
+        )),
+        rocksdb::ErrorKind::IOError if is_refused => Error::invalid(format!(
+            "{attempted}: found {path} not writable, wanted a folder of this process's own; check its owner ({text})"
+        )),
+        rocksdb::ErrorKind::InvalidArgument => Error::invalid(format!(
+            "{attempted}: found {path} not readable by this version ({text}); delete it, and the changelog restores it"
+        )),
+        _ => Error::fatal(format!("{attempted} at {path}: {text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_on_disk_as_documented() {
+        let cases: [(&[u8], &[u8]); 4] =
+            [(b"", b"\0"), (b"\0\0", b"\0\0\0"), (b"\0\x01", b"\0\x01"), (b"a\0", b"a\0")];
+        for (key, on_disk) in cases {
+            assert_eq!(key_on_disk(key), on_disk);
+            assert_eq!(user_key(on_disk), key);
+        }
+    }
+
+    #[test]
+    fn keys_on_disk_keep_the_order() {
+        // Every key of up to four bytes out of {0, 1}, beside itself and every other.
+        let mut keys = vec![vec![]];
+        for length in 1..=4u32 {
+            for bits in 0..1u32 << length {
+                keys.push((0..length).map(|i| (bits >> i & 1) as u8).collect());
+            }
+        }
+        for a in &keys {
+            for b in &keys {
+                assert_eq!(a.cmp(b), key_on_disk(a).cmp(&key_on_disk(b)), "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_store_in_use_is_refused_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let engines = RocksDbEngines::new(&RocksDbOptions::default());
+        let open = engines.open(folder.path(), "s").unwrap();
+        for error in [
+            engines.open(folder.path(), "s").err().unwrap(),
+            engines.wipe(folder.path(), "s").err().unwrap(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.message().contains("in use by another instance"), "{error}");
+        }
+        open.close().unwrap();
+        engines.wipe(folder.path(), "s").unwrap();
+        assert!(!store_path(folder.path(), "s").exists());
+    }
+
+    #[test]
+    fn damage_is_corruption() {
+        let folder = tempfile::tempdir().unwrap();
+        let engines = RocksDbEngines::new(&RocksDbOptions::default());
+        engines.open(folder.path(), "s").unwrap().close().unwrap();
+        let path = store_path(folder.path(), "s");
+        std::fs::write(path.join("CURRENT"), "MANIFEST-999999\n").unwrap();
+        let error = engines.open(folder.path(), "s").err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::TaskCorrupted, "{error}");
+        engines.wipe(folder.path(), "s").unwrap();
+        assert_eq!(engines.open(folder.path(), "s").unwrap().position(), None);
+    }
+}
