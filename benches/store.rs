@@ -108,7 +108,11 @@ fn commit(c: &mut Criterion, name: &str, open: &dyn Fn(&str) -> Box<dyn Engine>)
                 }
                 store.accept_record();
             },
-            |()| store.borrow_mut().commit(Some(i as i64 + KEYS as i64)).expect("writable"),
+            |()| {
+                let mut store = store.borrow_mut();
+                let position = store.position().unwrap_or(0) + BATCH as i64;
+                store.commit(Some(position)).expect("writable");
+            },
             BatchSize::PerIteration,
         );
     });
