@@ -2,3 +2,4 @@
 
 pub mod events;
 pub mod manager_assignment;
+pub mod schemas;
