@@ -1,17 +1,24 @@
 //! `kstreams`: Kafka Streams for Rust, on librdkafka and RocksDB.
 
+mod config;
+pub mod dlq;
 pub mod dsl;
 mod error;
 mod ids;
+pub mod kafka;
 mod nullable;
 mod operators;
 pub mod processor;
 mod record;
 pub mod serdes;
 pub mod store;
+mod task;
+pub mod telemetry;
+pub mod testing;
 mod time;
 pub mod topology;
 
+pub use config::{ProcessingGuarantee, StreamsConfig};
 pub use dsl::{
     Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KStream, KTable, Materialized, Named,
     Produced, Repartitioned, StreamsBuilder,

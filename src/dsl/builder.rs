@@ -12,7 +12,7 @@ use super::table::{KTable, TableSpec};
 use crate::error::Result;
 use crate::operators::{GlobalTableSource, TableSource, store_getter};
 use crate::serdes::{DefaultSerde, option_serde};
-use crate::topology::{SourceOptions, StoreBuilder, Stores, Topology, TopicName, TypeTag};
+use crate::topology::{SourceOptions, StoreBuilder, Stores, TopicName, Topology, TypeTag};
 
 /// Builds a topology out of streams and tables. Source: `org.apache.kafka.streams.StreamsBuilder`.
 ///
@@ -174,9 +174,8 @@ impl StreamsBuilder {
     pub fn add_state_store(&self, builder: impl StoreBuilder) -> &Self {
         let builder: Arc<dyn StoreBuilder> = Arc::new(builder);
         let name = builder.name().clone();
-        let write = move |topology: &mut Topology, _: &[&str]| {
-            topology.add_state_store_of(builder, &[])
-        };
+        let write =
+            move |topology: &mut Topology, _: &[&str]| topology.add_state_store_of(builder, &[]);
         self.plan.borrow_mut().add(name, &[], Box::new(write));
         self
     }
@@ -197,8 +196,7 @@ impl StreamsBuilder {
         materialized: &Materialized<K, V>,
     ) -> (Arc<str>, Arc<str>, Arc<str>) {
         let mut plan = self.plan.borrow_mut();
-        let store =
-            plan.name_or(materialized.name.as_ref(), &format!("{topic}-STATE-STORE-"));
+        let store = plan.name_or(materialized.name.as_ref(), &format!("{topic}-STATE-STORE-"));
         match &consumed.name {
             Some(name) => (format!("{name}-source").into(), name.clone(), store),
             None => {

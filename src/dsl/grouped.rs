@@ -77,8 +77,7 @@ where
     ) -> KTable<K, VA> {
         let Grouped { key_serde, value_serde: grouped_serde, name: grouped_name } = &self.grouped;
         let mut plan = self.stream.plan.borrow_mut();
-        let store =
-            plan.name_or(materialized.name.as_ref(), &format!("{prefix}STATE-STORE-"));
+        let store = plan.name_or(materialized.name.as_ref(), &format!("{prefix}STATE-STORE-"));
         let name = plan.new_name(prefix);
         drop(plan);
         let (parent, sources) = if self.stream.repartition_required {

@@ -191,7 +191,12 @@ pub struct Materialized<K, V> {
 
 impl<K, V> Default for Materialized<K, V> {
     fn default() -> Self {
-        Self { name: None, serdes: None, kind: StoreKind::Persistent, logging: Some(BTreeMap::new()) }
+        Self {
+            name: None,
+            serdes: None,
+            kind: StoreKind::Persistent,
+            logging: Some(BTreeMap::new()),
+        }
     }
 }
 

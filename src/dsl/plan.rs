@@ -140,9 +140,10 @@ impl Plan {
                 !merged.contains_key(node) && source.is_some_and(|(own, _)| own.iter().any(shared))
             });
             let Some(earlier) = earlier else { continue };
-            let same = self.nodes[earlier].source.as_ref().is_some_and(|(own, own_types)| {
-                *own == topics && *own_types == types
-            });
+            let same = self.nodes[earlier]
+                .source
+                .as_ref()
+                .is_some_and(|(own, own_types)| *own == topics && *own_types == types);
             if !same {
                 return Err(Error::invalid(format!(
                     "sources \"{}\" and \"{}\" both read one of {topics:?}, but not the same topics with the same types",

@@ -18,7 +18,7 @@ use crate::operators::{
 };
 use crate::processor::{Processor, ProcessorSupplier, SinkKind, SinkTopic, TopicNameExtractor};
 use crate::serdes::{DefaultSerde, Serde};
-use crate::topology::{SourceOptions, Topology, TopicName};
+use crate::topology::{SourceOptions, TopicName, Topology};
 
 type Serdes<K, V> = (Option<Serde<K>>, Option<Serde<V>>);
 
@@ -273,8 +273,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
     /// Sends the stream through a topic of its own, partitioned by key.
     pub fn repartition(&self, repartitioned: Repartitioned<K, V>) -> Self {
         let Repartitioned { produced, partitions } = repartitioned;
-        let prefix =
-            self.plan.borrow_mut().name_or(produced.name.as_ref(), "KSTREAM-REPARTITION-");
+        let prefix = self.plan.borrow_mut().name_or(produced.name.as_ref(), "KSTREAM-REPARTITION-");
         let serdes = (produced.key_serde, produced.value_serde);
         let partitioner = produced.partitioner;
         let (node, source) = self.repartition_node(&prefix, move |topology, names, parents| {
@@ -374,8 +373,11 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         VT: Clone + Send + 'static,
         VO: Clone + Send + 'static,
     {
-        let copartitioned =
-            if self.repartition_required { self.repartition_for_join(&joined) } else { self.clone() };
+        let copartitioned = if self.repartition_required {
+            self.repartition_for_join(&joined)
+        } else {
+            self.clone()
+        };
         let (getter, joiner) = (table.value_getter(), Arc::new(joiner));
         let supplier = move || StreamTableJoin {
             getter: getter.clone(),
@@ -388,7 +390,8 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         self.plan.borrow_mut().copartition(sources.to_vec());
         let stores = table.spec.stores.iter().map(|store| store.to_string()).collect();
         let prefix = if left { "KSTREAM-LEFTJOIN-" } else { "KSTREAM-JOIN-" };
-        let key_serde = joined.serdes.map(|(key, _)| key).or_else(|| copartitioned.serdes.0.clone());
+        let key_serde =
+            joined.serdes.map(|(key, _)| key).or_else(|| copartitioned.serdes.0.clone());
         let mut result = copartitioned.then_with_stores::<K, VO, _>(
             prefix,
             &Named(joined.name),
@@ -452,7 +455,8 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         VG: Clone + Send + 'static,
         VO: Clone + Send + 'static,
     {
-        let (store_name, key_selector) = (table.store.clone(), Arc::new((key_selector, PhantomData)));
+        let (store_name, key_selector) =
+            (table.store.clone(), Arc::new((key_selector, PhantomData)));
         let joiner = Arc::new(joiner);
         let supplier = move || StreamGlobalTableJoin {
             store_name: store_name.clone(),
@@ -569,7 +573,8 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         };
         let names = if is_generated(prefix) { names } else { names.after_topic() };
         let (source, drops_null_keys) = (names.source.clone(), names.drops_null_keys.clone());
-        let write = move |topology: &mut Topology, parents: &[&str]| write(topology, names, parents);
+        let write =
+            move |topology: &mut Topology, parents: &[&str]| write(topology, names, parents);
         let node = plan.add(source.clone(), &[self.node], Box::new(write));
         plan.mark_repartition(node, drops_null_keys);
         (node, source)
@@ -617,9 +622,7 @@ impl RepartitionNames {
         topology.add_sink_of(&self.sink, topic, kind, key, value, partitioner, &[&self.filter])?;
         let topics = vec![TopicName::Internal(self.topic)];
         let options = SourceOptions::default();
-        topology
-            .add_source_of(&self.source, topics, key_serde, value_serde, options)
-            .map(|_| ())
+        topology.add_source_of(&self.source, topics, key_serde, value_serde, options).map(|_| ())
     }
 }
 

@@ -46,7 +46,12 @@ where
         let write = {
             let name = name.clone();
             move |topology: &mut Topology, parents: &[&str]| {
-                topology.add_processor::<K, _, K, Option<V>, _>(&name, || TableToStream, parents, &[])
+                topology.add_processor::<K, _, K, Option<V>, _>(
+                    &name,
+                    || TableToStream,
+                    parents,
+                    &[],
+                )
             }
         };
         let node = plan.add(name.clone(), &[spec.node], Box::new(write));

@@ -9,7 +9,9 @@ mod table_source;
 
 pub(crate) use aggregate::KStreamAggregate;
 pub(crate) use join::{GetterSupplier, StreamGlobalTableJoin, StreamTableJoin, ValueGetter};
-pub(crate) use stateless::{Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, TableToStream};
+pub(crate) use stateless::{
+    Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, TableToStream,
+};
 pub(crate) use table_source::{GlobalTableSource, TableSource, store_getter};
 
 /// What a table's change carries on its edges. Source: `Change`.

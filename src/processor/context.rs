@@ -68,8 +68,8 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
 
     pub(crate) fn global_store<S: StateStore>(&self, name: &str) -> Result<GlobalStoreHandle<S>> {
         let known = self.frame.task.global_stores.iter().find(|(store, _)| &**store == name);
-        let (_, store) = known
-            .ok_or_else(|| Error::invalid(format!("there is no global store \"{name}\"")))?;
+        let (_, store) =
+            known.ok_or_else(|| Error::invalid(format!("there is no global store \"{name}\"")))?;
         Ok(GlobalStoreHandle { store: store.clone(), kind: PhantomData })
     }
 

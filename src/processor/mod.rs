@@ -13,7 +13,9 @@ mod punctuator;
 
 pub(crate) use context::GlobalStoreHandle;
 pub use context::{ChildHandle, ProcessorContext, StoreHandle};
-pub(crate) use frame::{CurrentRecord, Frame, NodeIndex, NodeKind, NodeSlot, SharedStore, TaskState};
+pub(crate) use frame::{
+    CurrentRecord, Frame, NodeIndex, NodeKind, NodeSlot, SharedStore, TaskState,
+};
 pub(crate) use node::{Node, ProcessorNode, SinkKind, SinkNode, SinkTopic, Source, SourceNode};
 pub(crate) use output::{Output, OutputBuffer};
 pub(crate) use punctuator::PunctuationQueue;

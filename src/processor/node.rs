@@ -8,7 +8,9 @@ use super::context::ProcessorContext;
 use super::frame::{Frame, NodeIndex};
 use super::output::Output;
 use super::punctuator::PunctuatorId;
-use super::{NegativeTimestamp, Processor, StreamPartitioner, TimestampExtractor, TopicNameExtractor};
+use super::{
+    NegativeTimestamp, Processor, StreamPartitioner, TimestampExtractor, TopicNameExtractor,
+};
 use crate::error::{Error, Result};
 use crate::record::{RawRecord, Record};
 use crate::serdes::{Encoded, Serde};
@@ -54,7 +56,11 @@ fn take<K: 'static, V: 'static>(record: &mut dyn Any) -> Record<K, V> {
     let slot = record.downcast_mut::<Option<Record<K, V>>>();
     let record = slot.and_then(Option::take);
     record.unwrap_or_else(|| {
-        panic!("the topology checked that this node gets Record<{}, {}>", type_name::<K>(), type_name::<V>())
+        panic!(
+            "the topology checked that this node gets Record<{}, {}>",
+            type_name::<K>(),
+            type_name::<V>()
+        )
     })
 }
 
@@ -145,10 +151,9 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> Source for SourceNode
             .map_err(|e| e.context("value"))?;
         let (mut timestamp, on_negative) = match &self.extractor {
             None => (raw.timestamp, NegativeTimestamp::Fail),
-            Some(extractor) => (
-                extractor.extract(raw, &key, &value, partition_time)?,
-                extractor.on_negative(),
-            ),
+            Some(extractor) => {
+                (extractor.extract(raw, &key, &value, partition_time)?, extractor.on_negative())
+            }
         };
         if timestamp.as_millis() < 0 {
             match on_negative {

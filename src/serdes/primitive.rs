@@ -49,8 +49,9 @@ fn text(bytes: &[u8]) -> Result<&str> {
 }
 
 plain!(String, "text", |v, out| out.extend_from_slice(v.as_bytes()), |b| Ok(text(b)?.to_owned()));
-plain!(std::sync::Arc<str>, "text", |v, out| out.extend_from_slice(v.as_bytes()), |b| Ok(text(b)?
-    .into()));
+plain!(std::sync::Arc<str>, "text", |v, out| out.extend_from_slice(v.as_bytes()), |b| Ok(
+    text(b)?.into()
+));
 plain!(Bytes, "bytes", |v, out| out.extend_from_slice(v), |b| Ok(b.clone()));
 plain!(Vec<u8>, "bytes", |v, out| out.extend_from_slice(v), |b| Ok(b.to_vec()));
 plain!(i64, "a 64-bit integer", |v, out| out.extend_from_slice(&v.to_be_bytes()), |b| Ok(

@@ -135,7 +135,15 @@ impl Topology {
         V: Send + 'static,
     {
         let topic = SinkTopic::Fixed(topic.into());
-        self.add_sink_of(name, topic, SinkKind::External, key_serde, value_serde, partitioner, parents)
+        self.add_sink_of(
+            name,
+            topic,
+            SinkKind::External,
+            key_serde,
+            value_serde,
+            partitioner,
+            parents,
+        )
     }
 
     #[allow(clippy::too_many_arguments)] // as Java's; the DSL is what users see
@@ -154,7 +162,9 @@ impl Topology {
         V: Send + 'static,
     {
         let topic_name = match &topic {
-            SinkTopic::Fixed(topic) if kind != SinkKind::External => Some(TopicName::Internal(topic.clone())),
+            SinkTopic::Fixed(topic) if kind != SinkKind::External => {
+                Some(TopicName::Internal(topic.clone()))
+            }
             SinkTopic::Fixed(topic) => Some(TopicName::External(topic.clone())),
             SinkTopic::Dynamic(_) => None,
         };

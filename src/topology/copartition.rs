@@ -49,7 +49,9 @@ impl Topology {
         let sources = self.global_stores.iter().map(|global| &self.nodes[global.source]);
         sources
             .flat_map(|node| match &node.role {
-                Role::Source { topics, .. } => topics.iter().map(|topic| topic.short().clone()).collect(),
+                Role::Source { topics, .. } => {
+                    topics.iter().map(|topic| topic.short().clone()).collect()
+                }
                 Role::Processor { .. } | Role::Sink { .. } => Vec::new(),
             })
             .collect()
@@ -149,9 +151,7 @@ impl Topology {
             let mut progress = false;
             for name in &open {
                 let topic = TopicName::Internal((*name).clone());
-                let writes = |node: &usize| {
-                    matches!(&self.nodes[*node].role, Role::Sink { topic: Some(sink), .. } if *sink == topic)
-                };
+                let writes = |node: &usize| matches!(&self.nodes[*node].role, Role::Sink { topic: Some(sink), .. } if *sink == topic);
                 let writers = subtopologies.iter().filter(|sub| sub.nodes.iter().any(writes));
                 let upstream = writers
                     .flat_map(|sub| sub.nodes.iter())
@@ -183,8 +183,9 @@ impl Topology {
                 })
                 .map(|topic| (*topic, counts[*topic]))
                 .collect();
-            if let Some(((first, wanted), (other, found))) =
-                fixed.first().and_then(|first| Some((first, fixed.iter().find(|(_, count)| *count != first.1)?)))
+            if let Some(((first, wanted), (other, found))) = fixed
+                .first()
+                .and_then(|first| Some((first, fixed.iter().find(|(_, count)| *count != first.1)?)))
             {
                 return Err(Error::invalid(format!(
                     "topics \"{}\" ({wanted} partitions) and \"{}\" ({found} partitions) are joined and must have the same number; repartition() one of them",

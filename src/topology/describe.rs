@@ -32,11 +32,16 @@ impl Topology {
 
     fn describe_global(&self, subtopology: &Subtopology, text: &mut String) {
         let id = subtopology.id;
-        text.push_str(&format!("  Sub-topology: {id} for global store (will not generate tasks)\n"));
+        text.push_str(&format!(
+            "  Sub-topology: {id} for global store (will not generate tasks)\n"
+        ));
         for index in &subtopology.nodes {
             let node = &self.nodes[*index];
             let names = |indices: &[usize]| self.names(indices);
-            text.push_str(&format!("    {}\n", self.node_text(*index, &names(&node.parents), &names(&node.children))));
+            text.push_str(&format!(
+                "    {}\n",
+                self.node_text(*index, &names(&node.parents), &names(&node.children))
+            ));
         }
     }
 
@@ -66,8 +71,10 @@ impl Topology {
         nodes.sort_by(|a, b| self.compare(&described, *a, *b));
         text.push_str(&format!("  Sub-topology: {}\n", subtopology.id));
         for node in nodes {
-            let (before, after) =
-                (self.names(&described[node].predecessors), self.names(&described[node].successors));
+            let (before, after) = (
+                self.names(&described[node].predecessors),
+                self.names(&described[node].successors),
+            );
             text.push_str(&format!("    {}\n", self.node_text(node, &before, &after)));
         }
         text.push('\n');
@@ -101,7 +108,8 @@ impl Topology {
         let name = &node.name;
         match &node.role {
             Role::Source { topics, .. } => {
-                let topics: Vec<Arc<str>> = topics.iter().map(|topic| topic.short().clone()).collect();
+                let topics: Vec<Arc<str>> =
+                    topics.iter().map(|topic| topic.short().clone()).collect();
                 let topics = joined(&topics, copied_capacity(topics.len()));
                 format!("Source: {name} (topics: [{topics}])\n      --> {after}")
             }
@@ -110,7 +118,9 @@ impl Topology {
                 let stores: Vec<Arc<str>> =
                     grown.iter().map(|index| node.stores[*index].clone()).collect();
                 let stores = joined(&stores, copied_capacity(stores.len()));
-                format!("Processor: {name} (stores: [{stores}])\n      --> {after}\n      <-- {before}")
+                format!(
+                    "Processor: {name} (stores: [{stores}])\n      --> {after}\n      <-- {before}"
+                )
             }
             Role::Sink { topic: Some(topic), .. } => {
                 format!("Sink: {name} (topic: {})\n      <-- {before}", topic.short())

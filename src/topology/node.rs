@@ -39,10 +39,18 @@ pub(crate) type SinkFactory =
 
 #[derive(Clone)]
 pub(crate) enum Role {
-    Source { topics: Vec<TopicName>, factory: Arc<dyn Fn() -> Box<dyn Source> + Send + Sync> },
-    Processor { factory: Arc<dyn Fn() -> Box<dyn Node> + Send + Sync> },
+    Source {
+        topics: Vec<TopicName>,
+        factory: Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>,
+    },
+    Processor {
+        factory: Arc<dyn Fn() -> Box<dyn Node> + Send + Sync>,
+    },
     /// `topic` is `None` where a `TopicNameExtractor` decides.
-    Sink { topic: Option<TopicName>, factory: SinkFactory },
+    Sink {
+        topic: Option<TopicName>,
+        factory: SinkFactory,
+    },
 }
 
 #[derive(Clone)]

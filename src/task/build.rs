@@ -1,0 +1,242 @@
+//! Makes tasks out of the topology.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::global_task::GlobalTask;
+use super::handover::TopicHandles;
+use super::partition_group::PartitionGroup;
+use super::stream_task::{Changelog, StreamTask, TaskStore};
+use crate::dlq::ErrorHandlers;
+use crate::error::{Error, Result};
+use crate::ids::{TaskId, TopicPartition};
+use crate::processor::{
+    CurrentRecord, NodeIndex, NodeKind, NodeSlot, OutputBuffer, PunctuationQueue, SharedStore,
+    TaskState,
+};
+use crate::store::{Engines, MemoryEngines};
+use crate::telemetry::TaskMetrics;
+use crate::time::Clock;
+use crate::topology::{
+    PartitionPlan, Role, StoreBuilder, StoreKind, Subtopology, TopicName, Topology, changelog_topic,
+};
+
+/// What all tasks of an application have in common.
+#[derive(Clone)]
+pub(crate) struct TaskSettings {
+    pub(crate) application_id: Arc<str>,
+    /// `None`: never wait (`max.task.idle.ms = -1`).
+    pub(crate) max_task_idle: Option<Duration>,
+    /// Row cache of each store, in bytes.
+    pub(crate) store_cache_bytes_max: usize,
+    pub(crate) handlers: Arc<ErrorHandlers>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Where persistent stores live.
+    pub(crate) engines: Arc<dyn Engines>,
+}
+
+/// Builds tasks and their stores. Names are resolved to indices here, once.
+#[derive(Clone)]
+pub(crate) struct TaskBuilder {
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) subtopologies: Arc<Vec<Subtopology>>,
+    pub(crate) plan: Arc<PartitionPlan>,
+    pub(crate) settings: TaskSettings,
+    pub(crate) global_stores: Vec<(Arc<str>, SharedStore)>,
+}
+
+impl TaskBuilder {
+    pub(crate) fn new(
+        topology: Arc<Topology>,
+        plan: Arc<PartitionPlan>,
+        settings: TaskSettings,
+    ) -> Self {
+        let subtopologies = Arc::new(topology.subtopologies());
+        Self { topology, subtopologies, plan, settings, global_stores: Vec::new() }
+    }
+
+    /// A task's input partitions, in the order that the task numbers them.
+    pub(crate) fn source_partitions(&self, id: TaskId) -> Vec<TopicPartition> {
+        self.sources(id).into_iter().map(|(_, partition)| partition).collect()
+    }
+
+    fn sources(&self, id: TaskId) -> Vec<(usize, TopicPartition)> {
+        let nodes = &self.subtopologies[id.subtopology as usize].nodes;
+        let mut sources = Vec::new();
+        for node in nodes {
+            for topic in self.topology.source_topics_of(*node) {
+                let topic = topic.resolve(&self.settings.application_id);
+                if id.partition < self.plan.source_topics[&topic] {
+                    sources.push((*node, TopicPartition::new(topic, id.partition)));
+                }
+            }
+        }
+        sources
+    }
+
+    /// The stores of a task, by name.
+    pub(crate) fn store_names(&self, id: TaskId) -> Vec<Arc<str>> {
+        let nodes = &self.subtopologies[id.subtopology as usize].nodes;
+        let used =
+            |name: &&Arc<str>| self.topology.users_of(name).any(|user| nodes.contains(&user));
+        self.topology.stores.keys().filter(used).cloned().collect()
+    }
+
+    /// Opens the stores of a task in `folder` (in memory ones need none). Slow: disk.
+    pub(crate) fn open_stores(&self, id: TaskId, folder: &Path) -> Result<Vec<TaskStore>> {
+        self.store_names(id).iter().map(|name| self.open_store(name, folder)).collect()
+    }
+
+    /// Opens one store.
+    pub(crate) fn open_store(&self, name: &str, folder: &Path) -> Result<TaskStore> {
+        let builder = &self.topology.stores[name].builder;
+        let changelog = changelog_topic(&self.settings.application_id, name);
+        let engine = self.engines(builder.as_ref()).open(folder, name)?;
+        let store = builder.build(engine, &changelog, self.settings.store_cache_bytes_max)?;
+        let position = store.position().unwrap_or(0);
+        let changelog = builder.changelog().map(|_| changelog);
+        Ok(TaskStore { store, changelog, position, unacknowledged: 0 })
+    }
+
+    /// Deletes a store's files.
+    pub(crate) fn wipe_store(&self, name: &str, folder: &Path) -> Result<()> {
+        self.engines(self.topology.stores[name].builder.as_ref()).wipe(folder, name)
+    }
+
+    fn engines(&self, builder: &dyn StoreBuilder) -> Arc<dyn Engines> {
+        match builder.kind() {
+            StoreKind::Persistent => self.settings.engines.clone(),
+            StoreKind::InMemory => Arc::new(MemoryEngines::default()),
+        }
+    }
+
+    /// Builds a task on restored stores, and initialises its processors.
+    ///
+    /// `partition_count` answers sinks with a partitioner of their own.
+    pub(crate) fn build(
+        &self,
+        id: TaskId,
+        stores: Vec<TaskStore>,
+        partition_count: &Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>,
+    ) -> Result<StreamTask> {
+        let members = &self.subtopologies[id.subtopology as usize].nodes;
+        let nodes = self.node_slots(members, partition_count);
+        let sources = self.sources(id);
+        if sources.is_empty() {
+            return Err(Error::invalid(format!("task {id} has no input partition")));
+        }
+        let local = |node: usize| {
+            let index = members.iter().position(|member| *member == node);
+            NodeIndex(index.expect("a source is a member of its subtopology"))
+        };
+        let source_nodes: Vec<NodeIndex> = sources.iter().map(|(node, _)| local(*node)).collect();
+        let slots = (0..sources.len())
+            .map(|index| {
+                source_nodes[..index].iter().filter(|node| **node == source_nodes[index]).count()
+            })
+            .collect();
+        let partitions: Vec<TopicPartition> =
+            sources.into_iter().map(|(_, partition)| partition).collect();
+        let application_id = &self.settings.application_id;
+        let dead_letter_topics = partitions
+            .iter()
+            .map(|partition| (self.settings.handlers.topic)(application_id, &partition.topic))
+            .collect();
+        let store_names = stores.iter().map(|store| store.store.name().clone()).collect();
+        let changelogs = stores.iter().map(|store| Changelog {
+            topic: store.changelog.clone(),
+            handle: None,
+            position: store.position,
+            unacknowledged: 0,
+        });
+        let metrics = TaskMetrics::new(application_id, id, &partitions);
+        let mut task = StreamTask {
+            nodes,
+            changelogs: changelogs.collect(),
+            stores: stores.into_iter().map(|store| store.store).collect(),
+            group: PartitionGroup::new(&source_nodes, self.settings.max_task_idle),
+            handlers: self.settings.handlers.clone(),
+            dead_letter_handles: vec![None; partitions.len()],
+            dead_letter_topics,
+            handles: TopicHandles::default(),
+            metrics,
+            attempt: 0,
+            has_effects: false,
+            slots,
+            state: self.task_state(id, members, partitions, store_names),
+        };
+        task.init()?;
+        Ok(task)
+    }
+
+    /// Builds the task that feeds a global store, which it opens in `folder`.
+    pub(crate) fn build_global(&self, index: usize, folder: &Path) -> Result<GlobalTask> {
+        let spec = &self.topology.global_stores[index];
+        let members = vec![spec.source, spec.processor];
+        let unavailable: Arc<dyn Fn(&str) -> Result<i32> + Send + Sync> = Arc::new(|topic| {
+            Err(Error::invalid(format!("global stores cannot write to \"{topic}\"")))
+        });
+        let nodes = self.node_slots(&members, &unavailable);
+        let topic = self.topology.source_topics_of(spec.source)[0].short().clone();
+        let builder = spec.builder.as_ref();
+        let engine = self.engines(builder).open(folder, builder.name())?;
+        let store = builder.build(engine, &topic, self.settings.store_cache_bytes_max)?;
+        let id = TaskId { subtopology: u32::MAX, partition: -1 };
+        let names = vec![builder.name().clone()];
+        let state = self.task_state(id, &members, Vec::new(), names);
+        GlobalTask::new(topic, nodes, state, store)
+    }
+
+    fn task_state(
+        &self,
+        task_id: TaskId,
+        members: &[usize],
+        partitions: Vec<TopicPartition>,
+        store_names: Vec<Arc<str>>,
+    ) -> TaskState {
+        let node_stores =
+            members.iter().map(|node| self.topology.nodes[*node].stores.clone()).collect();
+        TaskState {
+            task_id,
+            application_id: self.settings.application_id.clone(),
+            clock: self.settings.clock.clone(),
+            partitions,
+            stream_time: None,
+            current: CurrentRecord::default(),
+            current_node: NodeIndex(0),
+            outputs: OutputBuffer::default(),
+            punctuations: PunctuationQueue::default(),
+            commit_requested: false,
+            dropped: Vec::new(),
+            store_names,
+            global_stores: self.global_stores.clone(),
+            node_stores,
+        }
+    }
+
+    fn node_slots(
+        &self,
+        members: &[usize],
+        partition_count: &Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>,
+    ) -> Vec<NodeSlot> {
+        let slot = |node: &usize| {
+            let spec = &self.topology.nodes[*node];
+            let children = spec.children.iter().filter_map(|child| {
+                members.iter().position(|member| member == child).map(NodeIndex)
+            });
+            let node = match &spec.role {
+                Role::Source { factory, .. } => NodeKind::Source(RefCell::new(factory())),
+                Role::Processor { factory } => NodeKind::Processor(RefCell::new(factory())),
+                Role::Sink { topic, factory } => {
+                    let resolve = |topic: &TopicName| topic.resolve(&self.settings.application_id);
+                    let resolved = topic.as_ref().map(resolve);
+                    NodeKind::Processor(RefCell::new(factory(resolved, partition_count.clone())))
+                }
+            };
+            NodeSlot { name: spec.name.clone(), children: children.collect(), node }
+        };
+        members.iter().map(slot).collect()
+    }
+}

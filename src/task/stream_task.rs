@@ -1,0 +1,515 @@
+//! An active task: takes one record at a time through its subtopology, and prepares commits.
+//!
+//! Hot path: [`StreamTask::process_next`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::RecordSink;
+use super::handover::{TopicHandles, check_sizes, send_all};
+use super::partition_group::PartitionGroup;
+use crate::dlq::{Decision, ErrorHandlers, FailedRecord, Stage, dead_letter_headers};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{TaskId, TopicPartition};
+use crate::kafka::{OutgoingRecord, TopicHandle};
+use crate::processor::{
+    CurrentRecord, Frame, NodeIndex, NodeKind, NodeSlot, PunctuationType, TaskState,
+};
+use crate::record::{Headers, RawRecord};
+use crate::store::{ChangelogWriter, StateStore};
+use crate::telemetry::TaskMetrics;
+use crate::time::Timestamp;
+
+/// A store of a task, with where it is logged.
+pub(crate) struct TaskStore {
+    pub(crate) store: Box<dyn StateStore>,
+    /// `None`: logging is off.
+    pub(crate) changelog: Option<Arc<str>>,
+    /// The changelog offset after what the store holds; never above the truth, and below it only by markers.
+    pub(crate) position: i64,
+    /// Records written to the changelog since the last commit.
+    pub(crate) unacknowledged: i64,
+}
+
+/// What [`StreamTask::process_next`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A record is done.
+    Processed,
+    /// There is no record, or the task waits for another partition's.
+    Idle,
+}
+
+/// One subtopology on one partition. Source: `StreamTask`.
+pub(crate) struct StreamTask {
+    pub(super) nodes: Vec<NodeSlot>,
+    /// In the order of `TaskState::store_names`.
+    pub(super) stores: Vec<Box<dyn StateStore>>,
+    pub(super) changelogs: Vec<Changelog>,
+    pub(super) state: TaskState,
+    pub(super) group: PartitionGroup,
+    pub(super) handlers: Arc<ErrorHandlers>,
+    pub(super) dead_letter_topics: Vec<Arc<str>>,
+    pub(super) handles: TopicHandles,
+    pub(super) dead_letter_handles: Vec<Option<TopicHandle>>,
+    pub(super) metrics: TaskMetrics,
+    /// Attempts at the first record of the queue in hand.
+    pub(super) attempt: u32,
+    pub(super) has_effects: bool,
+    /// Which source node's slot each partition has.
+    pub(super) slots: Vec<usize>,
+}
+
+pub(super) struct Changelog {
+    pub(super) topic: Option<Arc<str>>,
+    pub(super) handle: Option<TopicHandle>,
+    pub(super) position: i64,
+    pub(super) unacknowledged: i64,
+}
+
+impl StreamTask {
+    pub(crate) fn id(&self) -> TaskId {
+        self.state.task_id
+    }
+
+    /// The input partitions, by the index that other methods take.
+    pub(crate) fn partitions(&self) -> &[TopicPartition] {
+        &self.state.partitions
+    }
+
+    /// Records that wait in a partition's queue.
+    pub(crate) fn buffered(&self, partition: usize) -> (usize, usize) {
+        let queue = &self.group.queues[partition];
+        (queue.records.len(), queue.bytes)
+    }
+
+    pub(crate) fn has_buffered_records(&self) -> bool {
+        self.group.buffered_records() > 0
+    }
+
+    /// The offset after the last record done on a partition; `None` before the first.
+    pub(crate) fn consumed(&self, partition: usize) -> Option<i64> {
+        self.group.queues[partition].consumed
+    }
+
+    /// The event time of the first record waiting on a partition.
+    pub(crate) fn waiting_since(&self, partition: usize) -> Option<Timestamp> {
+        self.group.queues[partition].records.front().map(|record| record.timestamp)
+    }
+
+    pub(crate) fn stream_time(&self) -> Option<Timestamp> {
+        self.state.stream_time
+    }
+
+    /// Adds a record to a partition's queue.
+    pub(crate) fn push(&mut self, partition: usize, record: RawRecord) {
+        self.group.push(partition, record);
+    }
+
+    pub(crate) fn set_caught_up(&mut self, partition: usize, caught_up: bool) {
+        self.group.set_caught_up(partition, caught_up);
+    }
+
+    /// Calls every processor's `init`.
+    pub(crate) fn init(&mut self) -> Result<()> {
+        for index in 0..self.nodes.len() {
+            if let NodeKind::Processor(node) = &self.nodes[index].node {
+                let mut frame =
+                    Frame { nodes: &self.nodes, stores: &mut self.stores, task: &mut self.state };
+                node.borrow_mut().init(&mut frame, NodeIndex(index)).map_err(|e| {
+                    e.context(format!("init of processor \"{}\"", self.nodes[index].name))
+                })?;
+            }
+        }
+        self.stores.iter_mut().for_each(|store| store.accept_record());
+        Ok(())
+    }
+
+    /// Takes the next record through the subtopology, to the end.
+    ///
+    /// # Errors
+    /// Bad records are dealt with here, by the handlers; any other error has left no effect of the record and asks the caller for its reaction.
+    /// After a `Retriable` one the same record comes again.
+    pub(crate) fn process_next(
+        &mut self,
+        now: Timestamp,
+        sink: &mut dyn RecordSink,
+    ) -> Result<Step> {
+        self.load_heads(sink)?;
+        let Some(partition) = self.group.next(now) else { return Ok(Step::Idle) };
+        let time = self.group.queues[partition].head.expect("the chosen queue has a head");
+        self.state.stream_time = self.state.stream_time.max(Some(time));
+        self.set_current(partition, time);
+        let source = self.group.queues[partition].source;
+        let slot = self.slots[partition];
+        let (outcome, panicked) = self.guarded(|frame| {
+            let NodeKind::Source(node) = &frame.nodes[source.0].node else {
+                unreachable!("queues are read by source nodes")
+            };
+            frame.task.current_node = source;
+            node.borrow_mut().emit(slot, frame, source)
+        });
+        let outcome = outcome.map_err(|e| (Stage::Process, e)).and_then(|()| {
+            check_sizes(&self.state.outputs, sink.record_bytes_max())
+                .map_err(|e| (Stage::Produce, e))
+        });
+        match outcome {
+            Ok(()) => self.keep_effects(sink)?,
+            Err((stage, error)) => {
+                self.undo_effects();
+                if self.try_again(partition, &error) {
+                    return Ok(Step::Processed);
+                }
+                self.decide(partition, stage, error, panicked, sink)?;
+            }
+        }
+        self.finish(partition);
+        Ok(Step::Processed)
+    }
+
+    /// Whether a failed record stays the first of its queue, to be processed again.
+    fn try_again(&mut self, partition: usize, error: &Error) -> bool {
+        self.group.queues[partition].head = None; // it has to be read again
+        let again =
+            error.kind() == ErrorKind::BadRecord && self.attempt < self.handlers.processing_retries;
+        self.attempt += u32::from(again);
+        again
+    }
+
+    fn finish(&mut self, partition: usize) {
+        self.attempt = 0;
+        let queue = &mut self.group.queues[partition];
+        if let Some(time) = queue.head {
+            queue.partition_time = queue.partition_time.max(Some(time));
+        }
+        self.group.pop(partition);
+        self.has_effects = true;
+        self.metrics.processed.increment(1);
+        if !self.state.dropped.is_empty() {
+            for (node, reason) in self.state.dropped.drain(..) {
+                self.metrics.dropped(&self.nodes[node.0].name, reason);
+            }
+        }
+    }
+
+    /// Reads the first record of every queue into its source node; those that cannot be read are dealt with.
+    fn load_heads(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
+        for partition in 0..self.group.queues.len() {
+            while self.group.queues[partition].head.is_none() {
+                let queue = &self.group.queues[partition];
+                let Some(raw) = queue.records.front() else { break };
+                let NodeKind::Source(node) = &self.nodes[queue.source.0].node else {
+                    unreachable!("queues are read by source nodes")
+                };
+                let topic = &self.state.partitions[partition].topic;
+                let loaded = catch_unwind(AssertUnwindSafe(|| {
+                    node.borrow_mut().load(self.slots[partition], topic, raw, queue.partition_time)
+                }));
+                let source = queue.source;
+                match loaded {
+                    Ok(Ok(Some(time))) => self.group.queues[partition].head = Some(time),
+                    Ok(Ok(None)) => {
+                        self.state.dropped.push((source, "negative_timestamp"));
+                        self.finish(partition);
+                    }
+                    Ok(Err(error)) => {
+                        self.state.current_node = source;
+                        self.decide(partition, Stage::Deserialize, error, false, sink)?;
+                        self.finish(partition);
+                    }
+                    Err(panic) => {
+                        self.state.current_node = source;
+                        let error = panic_error(&*panic);
+                        self.decide(partition, Stage::Deserialize, error, true, sink)?;
+                        self.finish(partition);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the handler, and does what it says. Errors that are not the record's fault are passed up.
+    fn decide(
+        &mut self,
+        partition: usize,
+        stage: Stage,
+        error: Error,
+        panicked: bool,
+        sink: &mut dyn RecordSink,
+    ) -> Result<()> {
+        if error.kind() != ErrorKind::BadRecord {
+            return Err(error);
+        }
+        let source = &self.state.partitions[partition];
+        let record =
+            self.group.queues[partition].records.front().expect("the failed record is first");
+        let failed = FailedRecord {
+            topic: &source.topic,
+            partition: source.partition,
+            record,
+            stage,
+            error: &error,
+            panicked,
+            node: &self.nodes[self.state.current_node.0].name,
+            task: self.state.task_id,
+            attempt: self.attempt + 1,
+        };
+        let handler = match stage {
+            Stage::Deserialize => &self.handlers.deserialization,
+            Stage::Process => &self.handlers.processing,
+            Stage::Produce => &self.handlers.production,
+        };
+        let decision = handler.handle(&failed);
+        let (task, offset, node) = (failed.task, record.offset, failed.node);
+        self.metrics.failed(&source.topic, stage, decision);
+        match decision {
+            Decision::Fail => {
+                let place = format!("record {source}@{offset} failed in node \"{node}\" ({stage})");
+                return Err(Error::fatal(place).with_source(error));
+            }
+            Decision::Skip => {
+                tracing::warn!(%task, topic = %source.topic, partition = source.partition, offset, node, %stage, error = %error, "record skipped");
+            }
+            Decision::DeadLetter => {
+                tracing::warn!(%task, topic = %source.topic, partition = source.partition, offset, node, %stage, error = %error, "record dead-lettered");
+                let now = self.state.clock.now();
+                let headers = dead_letter_headers(&failed, &self.state.application_id, now);
+                let handle = match self.dead_letter_handles[partition] {
+                    Some(handle) => handle,
+                    None => sink.topic(&self.dead_letter_topics[partition])?,
+                };
+                sink.send(OutgoingRecord {
+                    topic: handle,
+                    partition: None,
+                    timestamp: record.timestamp,
+                    key: record.key.as_deref(),
+                    value: record.value.as_deref(),
+                    headers: &headers,
+                })?;
+                self.dead_letter_handles[partition] = Some(handle);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls the punctuators that are due on stream time; after every record.
+    pub(crate) fn punctuate_stream_time(&mut self, sink: &mut dyn RecordSink) -> Result<bool> {
+        match self.state.stream_time {
+            Some(now) => self.punctuate(PunctuationType::StreamTime, now, sink),
+            None => Ok(false),
+        }
+    }
+
+    /// Calls the punctuators that are due on wall-clock time.
+    pub(crate) fn punctuate_wall_clock(&mut self, sink: &mut dyn RecordSink) -> Result<bool> {
+        let now = self.state.clock.now();
+        self.punctuate(PunctuationType::WallClockTime, now, sink)
+    }
+
+    /// When the next wall-clock punctuation is due.
+    pub(crate) fn next_wall_clock_punctuation(&self) -> Option<Timestamp> {
+        self.state.punctuations.next_due(PunctuationType::WallClockTime)
+    }
+
+    fn punctuate(
+        &mut self,
+        kind: PunctuationType,
+        now: Timestamp,
+        sink: &mut dyn RecordSink,
+    ) -> Result<bool> {
+        let mut called = false;
+        while let Some((node, id)) = self.state.punctuations.take_due(kind, now) {
+            called = true;
+            self.state.current = CurrentRecord {
+                partition: None,
+                offset: -1,
+                timestamp: now,
+                headers: Headers::default(),
+            };
+            self.state.current_node = node;
+            let (outcome, panicked) = self.guarded(|frame| {
+                let NodeKind::Processor(processor) = &frame.nodes[node.0].node else {
+                    unreachable!("only processors schedule")
+                };
+                processor.borrow_mut().punctuate(id, now, frame, node)
+            });
+            let outcome =
+                outcome.and_then(|()| check_sizes(&self.state.outputs, sink.record_bytes_max()));
+            match outcome {
+                Ok(()) => self.keep_effects(sink)?,
+                Err(error) => {
+                    self.undo_effects();
+                    if error.kind() != ErrorKind::BadRecord {
+                        return Err(error);
+                    }
+                    // There is no record to dead-letter; the schedule calls again at its next time.
+                    let (task, node) = (self.state.task_id, &self.nodes[node.0].name);
+                    self.metrics.punctuation_failed(node);
+                    tracing::error!(%task, node = %node, panicked, error = %error, "punctuation failed and was undone");
+                }
+            }
+        }
+        Ok(called)
+    }
+
+    /// Runs user code; a panic becomes a bad-record error.
+    fn guarded(&mut self, run: impl FnOnce(&mut Frame<'_>) -> Result<()>) -> (Result<()>, bool) {
+        let mut frame =
+            Frame { nodes: &self.nodes, stores: &mut self.stores, task: &mut self.state };
+        match catch_unwind(AssertUnwindSafe(|| run(&mut frame))) {
+            Ok(outcome) => (outcome, false),
+            Err(panic) => (Err(panic_error(&*panic)), true),
+        }
+    }
+
+    fn keep_effects(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
+        self.has_effects = true;
+        send_all(&mut self.state.outputs, &mut self.handles, sink)?;
+        self.stores.iter_mut().for_each(|store| store.accept_record());
+        Ok(())
+    }
+
+    fn undo_effects(&mut self) {
+        self.state.outputs.clear();
+        self.state.dropped.clear();
+        self.stores.iter_mut().for_each(|store| store.undo_record());
+    }
+
+    fn set_current(&mut self, partition: usize, time: Timestamp) {
+        let record = self.group.queues[partition].records.front().expect("the head is the first");
+        let current = &mut self.state.current;
+        current.partition = Some(partition);
+        current.offset = record.offset;
+        current.timestamp = time;
+        current.headers = record.headers.clone();
+    }
+
+    /// Whether anything has happened since the last commit.
+    pub(crate) fn needs_commit(&self) -> bool {
+        self.has_effects
+    }
+
+    pub(crate) fn commit_requested(&self) -> bool {
+        self.state.commit_requested
+    }
+
+    /// Bytes of uncommitted store writes.
+    pub(crate) fn uncommitted_bytes(&self) -> usize {
+        self.stores.iter().map(|store| store.uncommitted_bytes()).sum()
+    }
+
+    /// Step 1 of a commit: sends every changed key to its changelog, once.
+    pub(crate) fn prepare_commit(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
+        let partition = self.state.task_id.partition;
+        for (store, changelog) in self.stores.iter_mut().zip(&mut self.changelogs) {
+            let Some(topic) = &changelog.topic else { continue };
+            let handle = match changelog.handle {
+                Some(handle) => handle,
+                None => *changelog.handle.insert(sink.topic(topic)?),
+            };
+            let mut writer = ChangelogSink { handle, partition, sink: &mut *sink };
+            let count = store.write_changelog(&mut writer)?;
+            changelog.unacknowledged += i64::try_from(count).unwrap_or(i64::MAX);
+        }
+        Ok(())
+    }
+
+    /// The offsets to commit: those that moved since the last commit.
+    pub(crate) fn offsets_to_commit(&self, into: &mut Vec<(TopicPartition, i64)>) {
+        for (queue, partition) in self.group.queues.iter().zip(&self.state.partitions) {
+            if let Some(offset) = queue.consumed.filter(|_| queue.is_dirty) {
+                into.push((partition.clone(), offset));
+            }
+        }
+    }
+
+    /// Last step of a commit, after the broker has it: moves the store writes to disk, with the changelog position.
+    ///
+    /// `in_transaction`: the changelog also got a commit marker, if anything was written to it.
+    pub(crate) fn post_commit(&mut self, in_transaction: bool) -> Result<()> {
+        for (store, changelog) in self.stores.iter_mut().zip(&mut self.changelogs) {
+            if changelog.unacknowledged > 0 {
+                changelog.position += changelog.unacknowledged + i64::from(in_transaction);
+                changelog.unacknowledged = 0;
+            }
+            store.commit(changelog.topic.as_ref().map(|_| changelog.position))?;
+        }
+        self.group.queues.iter_mut().for_each(|queue| queue.is_dirty = false);
+        self.has_effects = false;
+        self.state.commit_requested = false;
+        Ok(())
+    }
+
+    /// Drops everything uncommitted: store writes, outputs, buffered records. The caller seeks back.
+    pub(crate) fn abort(&mut self) {
+        self.undo_effects();
+        self.stores.iter_mut().for_each(|store| store.abort());
+        for changelog in &mut self.changelogs {
+            changelog.unacknowledged = 0;
+        }
+        for slot in &self.nodes {
+            if let NodeKind::Source(node) = &slot.node {
+                node.borrow_mut().clear();
+            }
+        }
+        self.group.clear();
+        self.attempt = 0;
+        self.has_effects = false;
+        self.state.commit_requested = false;
+    }
+
+    /// Closes the processors and gives the stores back.
+    pub(crate) fn close(mut self) -> Vec<TaskStore> {
+        for slot in &self.nodes {
+            if let NodeKind::Processor(node) = &slot.node {
+                let name = &slot.name;
+                if catch_unwind(AssertUnwindSafe(|| node.borrow_mut().close())).is_err() {
+                    tracing::error!(task = %self.state.task_id, node = %name, "close of a processor panicked");
+                }
+            }
+        }
+        let changelogs = std::mem::take(&mut self.changelogs);
+        let stores = std::mem::take(&mut self.stores);
+        let join = |(store, changelog): (Box<dyn StateStore>, Changelog)| TaskStore {
+            store,
+            changelog: changelog.topic,
+            position: changelog.position,
+            unacknowledged: changelog.unacknowledged,
+        };
+        stores.into_iter().zip(changelogs).map(join).collect()
+    }
+
+    /// A store by name, for queries and tests.
+    pub(crate) fn store_mut(&mut self, name: &str) -> Option<&mut Box<dyn StateStore>> {
+        self.stores.iter_mut().find(|store| &**store.name() == name)
+    }
+}
+
+struct ChangelogSink<'a> {
+    handle: TopicHandle,
+    partition: i32,
+    sink: &'a mut dyn RecordSink,
+}
+
+impl ChangelogWriter for ChangelogSink<'_> {
+    fn write(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp) -> Result<()> {
+        self.sink.send(OutgoingRecord {
+            topic: self.handle,
+            partition: Some(self.partition),
+            timestamp,
+            key: Some(key),
+            value,
+            headers: &Headers::default(),
+        })
+    }
+}
+
+fn panic_error(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a value that is not text".to_owned());
+    Error::bad_record(format!("panicked: {text}"))
+}

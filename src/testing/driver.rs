@@ -1,0 +1,355 @@
+//! Runs a topology in the calling thread.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::topics::{TestInputTopic, TestOutputTopic};
+use crate::dlq::ErrorHandlers;
+use crate::error::{Error, Result};
+use crate::ids::TaskId;
+use crate::kafka::{OutgoingRecord, TopicHandle};
+use crate::record::{Headers, RawRecord};
+use crate::serdes::{DefaultSerde, Serde};
+use crate::store::{Engines, MemoryEngines, StateStore};
+use crate::task::{GlobalTask, RecordSink, Step, StreamTask, TaskBuilder, TaskSettings};
+use crate::time::{Clock, MockClock, Timestamp};
+use crate::topology::{Subtopology, Topology};
+
+/// The one task of the driver: it runs all subtopologies, as Java's driver does.
+const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
+/// As Kafka's default `message.max.bytes`.
+const RECORD_BYTES_MAX: usize = 1_000_000;
+
+/// Settings of a [`TopologyTestDriver`].
+pub struct TestSettings {
+    /// `application.id`.
+    pub application_id: String,
+    /// Where the wall clock stands at the start.
+    pub start: Timestamp,
+    /// Handlers of bad records.
+    pub handlers: ErrorHandlers,
+    /// Where stores live; in memory if not given.
+    pub engines: Arc<dyn Engines>,
+}
+
+impl Default for TestSettings {
+    fn default() -> Self {
+        Self {
+            application_id: "test".to_owned(),
+            start: Timestamp::from_millis(0),
+            handlers: ErrorHandlers::default(),
+            engines: Arc::new(MemoryEngines::default()),
+        }
+    }
+}
+
+/// Runs a topology on single-partition topics in memory. Source: `TopologyTestDriver`.
+///
+/// ```
+/// use kstreams::testing::TopologyTestDriver;
+/// use kstreams::{StreamsBuilder, Timestamp};
+///
+/// let builder = StreamsBuilder::new();
+/// builder.stream::<String, String>("in").map_values(|_, text| text.to_uppercase()).to("out");
+/// let driver = TopologyTestDriver::new(builder.build()?)?;
+/// let input = driver.input_topic::<String, String>("in");
+/// let output = driver.output_topic::<String, String>("out");
+/// input.pipe_at("k".into(), "hello".into(), Timestamp::from_millis(5))?;
+/// assert_eq!(output.read_key_values()?, [("k".to_owned(), "HELLO".to_owned())]);
+/// # Ok::<(), kstreams::Error>(())
+/// ```
+pub struct TopologyTestDriver {
+    inner: Rc<RefCell<Inner>>,
+}
+
+pub(super) struct Inner {
+    clock: MockClock,
+    task: Option<StreamTask>,
+    globals: Vec<GlobalTask>,
+    sink: CapturingSink,
+    outputs: BTreeMap<Arc<str>, VecDeque<RawRecord>>,
+    offsets: BTreeMap<Arc<str>, i64>,
+}
+
+/// Keeps what the task sends.
+#[derive(Default)]
+struct CapturingSink {
+    topics: Vec<Arc<str>>,
+    sent: Vec<(usize, RawRecord)>,
+}
+
+impl RecordSink for CapturingSink {
+    fn topic(&mut self, name: &Arc<str>) -> Result<TopicHandle> {
+        self.topics.push(name.clone());
+        Ok(TopicHandle(self.topics.len() - 1))
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        RECORD_BYTES_MAX
+    }
+
+    fn send(&mut self, record: OutgoingRecord<'_>) -> Result<()> {
+        let raw = RawRecord {
+            offset: 0,
+            timestamp: record.timestamp,
+            key: record.key.map(Bytes::copy_from_slice),
+            value: record.value.map(Bytes::copy_from_slice),
+            headers: record.headers.clone(),
+        };
+        self.sent.push((record.topic.0, raw));
+        Ok(())
+    }
+}
+
+impl TopologyTestDriver {
+    /// Runs `topology` with default settings.
+    pub fn new(topology: Topology) -> Result<Self> {
+        Self::with_settings(topology, TestSettings::default())
+    }
+
+    /// Runs `topology`.
+    ///
+    /// # Errors
+    /// `Invalid` where the topology cannot run, and what a processor's `init` returns.
+    pub fn with_settings(topology: Topology, settings: TestSettings) -> Result<Self> {
+        let clock = MockClock::new(settings.start);
+        let external: BTreeMap<Arc<str>, i32> =
+            topology.external_source_topics().into_iter().map(|topic| (topic, 1)).collect();
+        let plan = Arc::new(topology.plan(&settings.application_id, &external)?);
+        let task_settings = TaskSettings {
+            application_id: settings.application_id.as_str().into(),
+            max_task_idle: Some(Duration::ZERO),
+            store_cache_bytes_max: 1 << 20,
+            handlers: Arc::new(settings.handlers),
+            clock: Arc::new(clock.clone()),
+            engines: settings.engines,
+        };
+        let mut builder = TaskBuilder::new(Arc::new(topology), plan, task_settings);
+        let mut globals = Vec::new();
+        for index in 0..builder.topology.global_stores.len() {
+            let global = builder.build_global(index, Path::new(""))?;
+            let name = builder.topology.global_stores[index].builder.name().clone();
+            builder.global_stores.push((name, global.store()));
+            globals.push(global);
+        }
+        let all = |node: &usize| !builder.topology.nodes[*node].global;
+        let nodes: Vec<usize> = (0..builder.topology.nodes.len()).filter(all).collect();
+        let task = if nodes.is_empty() {
+            None
+        } else {
+            builder.subtopologies = Arc::new(vec![Subtopology { id: 0, nodes, global: false }]);
+            let stores = builder.open_stores(TASK, Path::new(""))?;
+            let one: Arc<dyn Fn(&str) -> Result<i32> + Send + Sync> = Arc::new(|_| Ok(1));
+            Some(builder.build(TASK, stores, &one)?)
+        };
+        let mut inner = Inner {
+            clock,
+            task,
+            globals,
+            sink: CapturingSink::default(),
+            outputs: BTreeMap::new(),
+            offsets: BTreeMap::new(),
+        };
+        inner.complete()?;
+        Ok(Self { inner: Rc::new(RefCell::new(inner)) })
+    }
+
+    /// An input topic of types that know their serdes.
+    pub fn input_topic<K: DefaultSerde, V: DefaultSerde>(
+        &self,
+        topic: &str,
+    ) -> TestInputTopic<K, V> {
+        self.input_topic_with(topic, K::serde(), V::serde())
+    }
+
+    /// An input topic.
+    pub fn input_topic_with<K, V>(
+        &self,
+        topic: &str,
+        key_serde: Serde<K>,
+        value_serde: Serde<V>,
+    ) -> TestInputTopic<K, V> {
+        let (driver, topic) = (self.inner.clone(), topic.to_owned());
+        TestInputTopic { driver, topic, key_serde, value_serde }
+    }
+
+    /// An output topic of types that know their serdes.
+    pub fn output_topic<K: DefaultSerde, V: DefaultSerde>(
+        &self,
+        topic: &str,
+    ) -> TestOutputTopic<K, V> {
+        self.output_topic_with(topic, K::serde(), V::serde())
+    }
+
+    /// An output topic. Internal and dead-letter topics can be read by their full names.
+    pub fn output_topic_with<K, V>(
+        &self,
+        topic: &str,
+        key_serde: Serde<K>,
+        value_serde: Serde<V>,
+    ) -> TestOutputTopic<K, V> {
+        let (driver, topic) = (self.inner.clone(), topic.to_owned());
+        TestOutputTopic { driver, topic, key_serde, value_serde }
+    }
+
+    /// Pipes bytes into a topic.
+    pub fn pipe_raw(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        headers: Headers,
+    ) -> Result<()> {
+        let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+        self.inner.borrow_mut().pipe(topic, key, value, timestamp, headers)
+    }
+
+    /// The next record of a topic as bytes, `None` when there is none.
+    pub fn read_raw(&self, topic: &str) -> Option<RawRecord> {
+        self.inner.borrow_mut().read(topic)
+    }
+
+    /// Topics that have been written to, with the number of records not read yet.
+    pub fn produced_topics(&self) -> Vec<(Arc<str>, usize)> {
+        let inner = self.inner.borrow();
+        inner.outputs.iter().map(|(topic, records)| (topic.clone(), records.len())).collect()
+    }
+
+    /// Moves the wall clock, and calls the punctuators that are due.
+    pub fn advance_wall_clock_time(&self, by: Duration) -> Result<()> {
+        let mut inner = self.inner.borrow_mut();
+        inner.clock.advance(by);
+        let Inner { task, sink, .. } = &mut *inner;
+        if let Some(task) = task {
+            task.punctuate_wall_clock(sink)?;
+        }
+        inner.commit()?;
+        inner.complete()
+    }
+
+    /// The wall-clock time.
+    pub fn now(&self) -> Timestamp {
+        self.inner.borrow().now()
+    }
+
+    /// Looks into a store, a global one too.
+    ///
+    /// # Errors
+    /// `Invalid` where there is no store of this name and type.
+    pub fn with_store<S: StateStore, R>(
+        &self,
+        name: &str,
+        look: impl FnOnce(&mut S) -> R,
+    ) -> Result<R> {
+        let mut inner = self.inner.borrow_mut();
+        let wrong = || Error::invalid(format!("there is no store \"{name}\" of this type"));
+        if let Some(store) = inner.task.as_mut().and_then(|task| task.store_mut(name)) {
+            return Ok(look(store.as_any_mut().downcast_mut().ok_or_else(wrong)?));
+        }
+        for global in &inner.globals {
+            let shared = global.store();
+            let mut store = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if &**store.name() == name {
+                return Ok(look(store.as_any_mut().downcast_mut().ok_or_else(wrong)?));
+            }
+        }
+        Err(wrong())
+    }
+}
+
+impl Inner {
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(super) fn read(&mut self, topic: &str) -> Option<RawRecord> {
+        self.outputs.get_mut(topic)?.pop_front()
+    }
+
+    pub(super) fn pipe(
+        &mut self,
+        topic: &str,
+        key: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        timestamp: Timestamp,
+        headers: Headers,
+    ) -> Result<()> {
+        let (key, value) = (key.map(Bytes::from), value.map(Bytes::from));
+        let record = RawRecord { offset: 0, timestamp, key, value, headers };
+        if !self.enqueue(topic, record)? {
+            return Err(Error::invalid(format!(
+                "the topology does not read topic \"{topic}\"; it reads {:?}",
+                self.source_topics()
+            )));
+        }
+        self.complete()
+    }
+
+    fn source_topics(&self) -> Vec<Arc<str>> {
+        let tasks = self.task.iter().flat_map(|task| task.partitions());
+        let globals = self.globals.iter().map(|global| global.topic.clone());
+        tasks.map(|partition| partition.topic.clone()).chain(globals).collect()
+    }
+
+    /// Gives a record to whoever reads its topic; says whether somebody does.
+    fn enqueue(&mut self, topic: &str, mut record: RawRecord) -> Result<bool> {
+        let offset = self.offsets.entry(topic.into()).or_insert(0);
+        record.offset = *offset;
+        *offset += 1;
+        if let Some(global) = self.globals.iter_mut().find(|global| &*global.topic == topic) {
+            global.apply(&record)?;
+            global.commit(record.offset + 1)?;
+            return Ok(true);
+        }
+        let Some(task) = &mut self.task else { return Ok(false) };
+        let index = task.partitions().iter().position(|source| &*source.topic == topic);
+        if let Some(index) = index {
+            task.push(index, record);
+        }
+        Ok(index.is_some())
+    }
+
+    /// Processes everything that lies in queues, and what that produces for internal topics.
+    fn complete(&mut self) -> Result<()> {
+        self.capture()?;
+        loop {
+            let now = self.clock.now();
+            let Some(task) = &mut self.task else { return Ok(()) };
+            for partition in 0..task.partitions().len() {
+                task.set_caught_up(partition, true);
+            }
+            let step = task.process_next(now, &mut self.sink)?;
+            task.punctuate_stream_time(&mut self.sink)?;
+            self.commit()?;
+            let more = self.task.as_ref().is_some_and(StreamTask::has_buffered_records);
+            if step == Step::Idle && !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        if let Some(task) = &mut self.task {
+            task.prepare_commit(&mut self.sink)?;
+            task.post_commit(false)?;
+        }
+        self.capture()
+    }
+
+    /// Keeps what was sent, and pipes internal records back in.
+    fn capture(&mut self) -> Result<()> {
+        for (topic, record) in std::mem::take(&mut self.sink.sent) {
+            let topic = self.sink.topics[topic].clone();
+            self.outputs.entry(topic.clone()).or_default().push_back(record.clone());
+            self.enqueue(&topic, record)?;
+        }
+        Ok(())
+    }
+}

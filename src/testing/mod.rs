@@ -1,0 +1,9 @@
+//! Tests of topologies without Kafka: real tasks, a clock that stands still, topics in memory.
+//!
+//! [`TopologyTestDriver`] processes every input to completion, results of internal topics included, before it returns.
+
+mod driver;
+mod topics;
+
+pub use driver::{TestSettings, TopologyTestDriver};
+pub use topics::{TestInputTopic, TestOutputTopic, TestRecord};

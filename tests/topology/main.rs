@@ -1,0 +1,7 @@
+//! Topologies through the test driver: real tasks, no Kafka.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod dead_letters;
+mod describe;
+mod operators;
