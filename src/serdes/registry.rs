@@ -242,8 +242,9 @@ impl SchemaRegistry for HttpRegistry {
     }
 
     fn id_of(&self, subject: &str, schema: &str) -> Result<Option<u32>> {
-        let path = format!("/subjects/{}", encode(subject));
-        match self.call("POST", &path, Some(&json!({ "schema": schema })))? {
+        // Normalised, because Apicurio otherwise compares texts to the letter.
+        let path = format!("/subjects/{}?normalize=true", encode(subject));
+        match self.call("POST", &path, Some(&body(schema)))? {
             Answer::Found(answer) => Ok(Some(number(&answer, "id")?)),
             Answer::NotFound => Ok(None),
             Answer::Refused(status, message) => Err(refused(subject, status, &message)),
@@ -252,7 +253,7 @@ impl SchemaRegistry for HttpRegistry {
 
     fn register(&self, subject: &str, schema: &str) -> Result<u32> {
         let path = format!("/subjects/{}/versions", encode(subject));
-        match self.call("POST", &path, Some(&json!({ "schema": schema })))? {
+        match self.call("POST", &path, Some(&body(schema)))? {
             Answer::Found(answer) => number(&answer, "id"),
             Answer::NotFound => Err(refused(subject, StatusCode::NOT_FOUND, "no such subject")),
             Answer::Refused(status, message) => Err(refused(subject, status, &message)),
@@ -296,7 +297,7 @@ impl SchemaRegistry for HttpRegistry {
 
     fn check_compatibility(&self, subject: &str, schema: &str) -> Result<Vec<String>> {
         let path = format!("/compatibility/subjects/{}/versions?verbose=true", encode(subject));
-        let answer = match self.call("POST", &path, Some(&json!({ "schema": schema })))? {
+        let answer = match self.call("POST", &path, Some(&body(schema)))? {
             Answer::Found(answer) => answer,
             // Nothing registered, nothing to be incompatible with.
             Answer::NotFound => return Ok(Vec::new()),
@@ -334,6 +335,11 @@ impl SchemaRegistry for HttpRegistry {
             Answer::Refused(status, message) => Err(refused(subject, status, &message)),
         }
     }
+}
+
+/// Without the file's last line break: Python's serializer strips it and then asks for the very text.
+fn body(schema: &str) -> Value {
+    json!({ "schema": schema.trim() })
 }
 
 fn refused(subject: &str, status: StatusCode, message: &str) -> Error {

@@ -290,3 +290,42 @@ fn derived_events_repeat_their_ids() {
     assert_eq!(id, derived_id(cause, WorkflowManagerAssigned::TYPE, "1"));
     assert_ne!(id, derived_id(cause, WorkflowStatusChanged::TYPE, "1"));
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+
+    /// Whatever is done to good bytes, reading ends soon, with an event or a bad record, and never with a panic.
+    #[test]
+    fn damaged_bytes_never_panic(
+        which in 0usize..116,
+        at in 0usize..600,
+        with in proptest::collection::vec(proptest::num::u8::ANY, 0..12),
+        cut in proptest::bool::ANY,
+    ) {
+        thread_local! {
+            static FRAMES: (Fixture, Vec<Bytes>) = {
+                let fixture = fixture();
+                let frames = golden().iter().map(|golden| fixture.frame(golden)).collect();
+                (fixture, frames)
+            };
+        }
+        FRAMES.with(|(fixture, frames)| {
+            let mut bytes = frames[which].to_vec();
+            let at = at.min(bytes.len());
+            let end = if cut { bytes.len() } else { (at + with.len()).min(bytes.len()) };
+            bytes.splice(at..end, with);
+            let frame = Bytes::from(bytes);
+            let serdes = &fixture.serdes;
+            let kinds = [
+                read(&serdes.requests, &frame).err(),
+                read(&serdes.workflow, &frame).err(),
+                read(&serdes.hr, &frame).err(),
+                read(&serdes.audit, &frame).err(),
+                decode_json(&fixture.cache, &frame).err(),
+            ];
+            for error in kinds.into_iter().flatten() {
+                assert_eq!(error.kind(), ErrorKind::BadRecord, "{error}");
+            }
+        });
+    }
+}
