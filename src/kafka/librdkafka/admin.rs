@@ -1,0 +1,440 @@
+//! Topic administration. Cold; every call waits, bounded, for the broker.
+#![allow(unsafe_code)] // admin requests are C objects
+
+use std::collections::BTreeMap;
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::bindings as ffi;
+use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr, RDKafkaType};
+
+use super::client::{Client, ErrorText, c_string, millis, text_of};
+use super::config::ClientSettings;
+use super::error;
+use super::partitions::{self, PartitionList};
+use super::queue::Queue;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::TopicPartition;
+use crate::kafka::{Admin, NewTopic, TopicDescription};
+
+/// Added to the broker's own time-out while waiting for its answer.
+const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+
+/// The admin client. Fields drop in order: the queue before the client.
+pub(super) struct ClusterAdmin {
+    results: Queue,
+    client: Client,
+}
+
+/// An admin request's answer; freed on drop.
+struct Answer(*mut ffi::rd_kafka_event_t);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // SAFETY: owned, freed once.
+        unsafe { ffi::rd_kafka_event_destroy(self.0) };
+    }
+}
+
+/// A C object that is freed on drop.
+struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: made by the constructor that belongs to the destructor, freed once.
+        unsafe { self.1(self.0) };
+    }
+}
+
+impl ClusterAdmin {
+    pub(super) fn new(settings: &ClientSettings) -> Result<Self> {
+        let properties = settings.admin_properties();
+        let client = Client::new(RDKafkaType::RD_KAFKA_PRODUCER, &properties)?;
+        Ok(Self { results: Queue::new(&client), client })
+    }
+
+    /// Brokers and topics as the cluster has them now. Asks for all topics: asking for one by name would create it where
+    /// the broker creates topics by itself.
+    pub(super) fn cluster(
+        &self,
+        timeout: Duration,
+    ) -> Result<(usize, BTreeMap<String, TopicDescription>)> {
+        let mut metadata = ptr::null();
+        // SAFETY: the handle lives; the answer is read while it lives and then freed once; its arrays have the lengths
+        // given beside them.
+        unsafe {
+            let code = Code::from(ffi::rd_kafka_metadata(
+                self.client.rk(),
+                1,
+                ptr::null_mut(),
+                &mut metadata,
+                millis(timeout),
+            ));
+            if code != Code::NoError {
+                return Err(self.failed(code, "asking for the topics", "", timeout));
+            }
+            let answer = &*metadata;
+            let topics = slice(answer.topics, answer.topic_cnt)
+                .iter()
+                .filter(|topic| Code::from(topic.err) == Code::NoError && topic.partition_cnt > 0)
+                .map(|topic| {
+                    let partitions = slice(topic.partitions, topic.partition_cnt);
+                    let first = partitions.iter().find(|partition| partition.id == 0);
+                    let description = TopicDescription {
+                        partitions: topic.partition_cnt,
+                        replication_factor: first.map_or(0, |partition| partition.replica_cnt),
+                    };
+                    (text_of(topic.topic), description)
+                })
+                .collect();
+            let brokers = usize::try_from(answer.broker_cnt).unwrap_or(0);
+            ffi::rd_kafka_metadata_destroy(metadata);
+            Ok((brokers, topics))
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    fn request(
+        &self,
+        attempted: &str,
+        timeout: Duration,
+        send: impl FnOnce(*const ffi::rd_kafka_AdminOptions_t, *mut ffi::rd_kafka_queue_t),
+    ) -> Result<Answer> {
+        let mut text = ErrorText::default();
+        // SAFETY: handle and queue live; options are copied by the request; the text buffer has the given size.
+        let event = unsafe {
+            let any = ffi::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_ANY;
+            let options = Owned(
+                ffi::rd_kafka_AdminOptions_new(self.client.rk(), any),
+                ffi::rd_kafka_AdminOptions_destroy,
+            );
+            let code = ffi::rd_kafka_AdminOptions_set_request_timeout(
+                options.0,
+                millis(timeout),
+                text.as_mut_ptr(),
+                ErrorText::SIZE,
+            );
+            error::check(code, || format!("{attempted}: {}", text.get()))?;
+            send(options.0, self.results.as_ptr());
+            ffi::rd_kafka_queue_poll(self.results.as_ptr(), millis(timeout + ANSWER_MARGIN))
+        };
+        if event.is_null() {
+            return Err(self.client.unreachable(timeout).context(attempted));
+        }
+        let answer = Answer(event);
+        // SAFETY: the event lives.
+        let (code, text) = unsafe {
+            (
+                Code::from(ffi::rd_kafka_event_error(answer.0)),
+                text_of(ffi::rd_kafka_event_error_string(answer.0)),
+            )
+        };
+        match code {
+            Code::NoError => Ok(answer),
+            code => Err(self.failed(code, attempted, &text, timeout)),
+        }
+    }
+
+    fn failed(&self, code: Code, attempted: &str, text: &str, timeout: Duration) -> Error {
+        match code {
+            Code::OperationTimedOut
+            | Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::Resolve
+            | Code::TimedOutQueue => self.client.unreachable(timeout).context(attempted),
+            code => error::from_code(code, attempted, text),
+        }
+    }
+}
+
+impl Admin for ClusterAdmin {
+    fn describe_topics(
+        &mut self,
+        topics: &[&str],
+        timeout: Duration,
+    ) -> Result<BTreeMap<String, TopicDescription>> {
+        let (_, mut all) = self.cluster(timeout)?;
+        all.retain(|name, _| topics.contains(&name.as_str()));
+        Ok(all)
+    }
+
+    fn create_topics(&mut self, topics: &[NewTopic], timeout: Duration) -> Result<()> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let requests = topics.iter().map(native_topic).collect::<Result<Vec<_>>>()?;
+        let mut pointers: Vec<_> = requests.iter().map(|request| request.0).collect();
+        let attempted = format!("creating {} topics", topics.len());
+        let rk = self.client.rk();
+        let answer = self.request(&attempted, timeout, |options, queue| {
+            // SAFETY: the requests live until the end of this function and are copied by the call.
+            unsafe {
+                let list = pointers.as_mut_ptr();
+                ffi::rd_kafka_CreateTopics(rk, list, pointers.len(), options, queue);
+            }
+        })?;
+        // SAFETY: the answer is of this request and lives until the end of this function.
+        let outcomes = unsafe {
+            let result = ffi::rd_kafka_event_CreateTopics_result(answer.0);
+            topic_outcomes(|count| ffi::rd_kafka_CreateTopics_result_topics(result, count))
+        };
+        first_failure("creating topic", outcomes, &[Code::TopicAlreadyExists])
+    }
+
+    fn topic_configs(
+        &mut self,
+        topic: &str,
+        timeout: Duration,
+    ) -> Result<BTreeMap<String, String>> {
+        let attempted = format!("asking for the configuration of topic \"{topic}\"");
+        let resource = topic_resource(topic)?;
+        let mut pointer = resource.0;
+        let rk = self.client.rk();
+        let answer = self.request(&attempted, timeout, |options, queue| {
+            // SAFETY: the resource lives until the end of this function and is copied by the call.
+            unsafe { ffi::rd_kafka_DescribeConfigs(rk, &mut pointer, 1, options, queue) };
+        })?;
+        // SAFETY: the answer is of this request and lives until the end of this function, as does all that it points to.
+        unsafe {
+            let result = ffi::rd_kafka_event_DescribeConfigs_result(answer.0);
+            let resource = only_resource(&attempted, |count| {
+                ffi::rd_kafka_DescribeConfigs_result_resources(result, count)
+            })?;
+            let mut count = 0;
+            let entries = ffi::rd_kafka_ConfigResource_configs(resource, &mut count);
+            Ok((0..count)
+                .map(|index| {
+                    let entry = *entries.add(index);
+                    let name = text_of(ffi::rd_kafka_ConfigEntry_name(entry));
+                    (name, text_of(ffi::rd_kafka_ConfigEntry_value(entry)))
+                })
+                .collect())
+        }
+    }
+
+    fn alter_topic_configs(
+        &mut self,
+        topic: &str,
+        configs: &BTreeMap<String, String>,
+        timeout: Duration,
+    ) -> Result<()> {
+        if configs.is_empty() {
+            return Ok(());
+        }
+        let attempted = format!("changing the configuration of topic \"{topic}\"");
+        let resource = topic_resource(topic)?;
+        for (name, value) in configs {
+            let (name, value) = (c_string(name)?, c_string(value)?);
+            // SAFETY: the resource lives, the strings end with NUL and are copied.
+            let result = unsafe {
+                ffi::rd_kafka_ConfigResource_add_incremental_config(
+                    resource.0,
+                    name.as_ptr(),
+                    ffi::rd_kafka_AlterConfigOpType_t::RD_KAFKA_ALTER_CONFIG_OP_TYPE_SET,
+                    value.as_ptr(),
+                )
+            };
+            if let Some(failure) = error::Failure::take(result) {
+                return Err(failure.into_error(&attempted));
+            }
+        }
+        let mut pointer = resource.0;
+        let rk = self.client.rk();
+        let answer = self.request(&attempted, timeout, |options, queue| {
+            // SAFETY: the resource lives until the end of this function and is copied by the call.
+            unsafe { ffi::rd_kafka_IncrementalAlterConfigs(rk, &mut pointer, 1, options, queue) };
+        })?;
+        // SAFETY: the answer is of this request and lives until the end of this function.
+        unsafe {
+            let result = ffi::rd_kafka_event_IncrementalAlterConfigs_result(answer.0);
+            only_resource(&attempted, |count| {
+                ffi::rd_kafka_IncrementalAlterConfigs_result_resources(result, count)
+            })
+        }
+        .map(drop)
+    }
+
+    fn create_partitions(&mut self, topic: &str, total: i32, timeout: Duration) -> Result<()> {
+        let name = c_string(topic)?;
+        let mut text = ErrorText::default();
+        // SAFETY: the name ends with NUL; the buffer has the given size.
+        let pointer = unsafe {
+            ffi::rd_kafka_NewPartitions_new(
+                name.as_ptr(),
+                usize::try_from(total).unwrap_or(0),
+                text.as_mut_ptr(),
+                ErrorText::SIZE,
+            )
+        };
+        if pointer.is_null() {
+            return Err(Error::invalid(format!(
+                "{total} partitions of \"{topic}\": {}",
+                text.get()
+            )));
+        }
+        let request = Owned(pointer, ffi::rd_kafka_NewPartitions_destroy);
+        let mut pointer = request.0;
+        let rk = self.client.rk();
+        let answer = self.request("adding partitions", timeout, |options, queue| {
+            // SAFETY: the request lives until the end of this function and is copied by the call.
+            unsafe { ffi::rd_kafka_CreatePartitions(rk, &mut pointer, 1, options, queue) };
+        })?;
+        // SAFETY: the answer is of this request and lives until the end of this function.
+        let outcomes = unsafe {
+            let result = ffi::rd_kafka_event_CreatePartitions_result(answer.0);
+            topic_outcomes(|count| ffi::rd_kafka_CreatePartitions_result_topics(result, count))
+        };
+        first_failure("adding partitions to topic", outcomes, &[])
+    }
+
+    fn broker_count(&mut self, timeout: Duration) -> Result<usize> {
+        Ok(self.cluster(timeout)?.0)
+    }
+
+    fn delete_records(
+        &mut self,
+        before: &[(TopicPartition, i64)],
+        timeout: Duration,
+    ) -> Result<()> {
+        if before.is_empty() {
+            return Ok(());
+        }
+        let attempted = format!("deleting records of {} partitions", before.len());
+        let list = PartitionList::new(before.iter().map(|(p, offset)| (p, *offset)))?;
+        // SAFETY: the list lives and is copied.
+        let request = Owned(
+            unsafe { ffi::rd_kafka_DeleteRecords_new(list.as_ptr()) },
+            ffi::rd_kafka_DeleteRecords_destroy,
+        );
+        let mut pointer = request.0;
+        let rk = self.client.rk();
+        let answer = self.request(&attempted, timeout, |options, queue| {
+            // SAFETY: the request lives until the end of this function and is copied by the call.
+            unsafe { ffi::rd_kafka_DeleteRecords(rk, &mut pointer, 1, options, queue) };
+        })?;
+        // SAFETY: the answer is of this request and lives until the end of this function.
+        let entries = unsafe {
+            let result = ffi::rd_kafka_event_DeleteRecords_result(answer.0);
+            partitions::read(ffi::rd_kafka_DeleteRecords_result_offsets(result))
+        };
+        match entries.into_iter().find(|entry| entry.2 != Code::NoError) {
+            Some((partition, _, code)) => {
+                Err(error::from_code(code, &format!("deleting records of {partition}"), ""))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn native_topic(topic: &NewTopic) -> Result<Owned<ffi::rd_kafka_NewTopic_t>> {
+    let name = c_string(&topic.name)?;
+    let mut text = ErrorText::default();
+    // SAFETY: the name ends with NUL; the buffer has the given size.
+    let pointer = unsafe {
+        ffi::rd_kafka_NewTopic_new(
+            name.as_ptr(),
+            topic.partitions,
+            topic.replication_factor,
+            text.as_mut_ptr(),
+            ErrorText::SIZE,
+        )
+    };
+    if pointer.is_null() {
+        return Err(Error::invalid(format!("topic \"{}\": {}", topic.name, text.get())));
+    }
+    let request = Owned(pointer, ffi::rd_kafka_NewTopic_destroy);
+    for (key, value) in &topic.configs {
+        let (c_key, c_value) = (c_string(key)?, c_string(value)?);
+        // SAFETY: the request lives, the strings end with NUL and are copied.
+        let code = unsafe {
+            ffi::rd_kafka_NewTopic_set_config(request.0, c_key.as_ptr(), c_value.as_ptr())
+        };
+        error::check(code, || format!("topic \"{}\", configuration \"{key}\"", topic.name))?;
+    }
+    Ok(request)
+}
+
+fn topic_resource(topic: &str) -> Result<Owned<ffi::rd_kafka_ConfigResource_t>> {
+    let name = c_string(topic)?;
+    let kind = ffi::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+    // SAFETY: the name ends with NUL and is copied.
+    let pointer = unsafe { ffi::rd_kafka_ConfigResource_new(kind, name.as_ptr()) };
+    if pointer.is_null() {
+        return Err(Error::invalid(format!("\"{topic}\" cannot be a topic's name")));
+    }
+    Ok(Owned(pointer, ffi::rd_kafka_ConfigResource_destroy))
+}
+
+/// # Safety
+/// `list` returns an array of live results and its length.
+unsafe fn topic_outcomes(
+    list: impl FnOnce(*mut usize) -> *mut *const ffi::rd_kafka_topic_result_t,
+) -> Vec<(String, Code, String)> {
+    let mut count = 0;
+    let results = list(&mut count);
+    // SAFETY: by the caller's promise.
+    unsafe {
+        (0..count)
+            .map(|index| {
+                let result = *results.add(index);
+                (
+                    text_of(ffi::rd_kafka_topic_result_name(result)),
+                    ffi::rd_kafka_topic_result_error(result).into(),
+                    text_of(ffi::rd_kafka_topic_result_error_string(result)),
+                )
+            })
+            .collect()
+    }
+}
+
+fn first_failure(
+    attempted: &str,
+    outcomes: Vec<(String, Code, String)>,
+    accepted: &[Code],
+) -> Result<()> {
+    let failed = outcomes
+        .into_iter()
+        .find(|(_, code, _)| *code != Code::NoError && !accepted.contains(code));
+    match failed {
+        Some((topic, code, text)) => {
+            Err(error::from_code(code, &format!("{attempted} \"{topic}\""), &text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The one resource of a configuration answer.
+///
+/// # Safety
+/// `list` returns an array of live resources and its length.
+unsafe fn only_resource(
+    attempted: &str,
+    list: impl FnOnce(*mut usize) -> *mut *const ffi::rd_kafka_ConfigResource_t,
+) -> Result<*const ffi::rd_kafka_ConfigResource_t> {
+    let mut count = 0;
+    let resources = list(&mut count);
+    if count == 0 {
+        return Err(Error::new(ErrorKind::Retriable, format!("{attempted}: empty answer")));
+    }
+    // SAFETY: by the caller's promise.
+    let (resource, code, text) = unsafe {
+        let resource = *resources;
+        let code: RDKafkaRespErr = ffi::rd_kafka_ConfigResource_error(resource);
+        (resource, Code::from(code), text_of(ffi::rd_kafka_ConfigResource_error_string(resource)))
+    };
+    match code {
+        Code::NoError => Ok(resource),
+        code => Err(error::from_code(code, attempted, &text)),
+    }
+}
+
+/// # Safety
+/// `data` points to `count` live elements, or `count` is 0.
+unsafe fn slice<'a, T>(data: *const T, count: i32) -> &'a [T] {
+    let count = usize::try_from(count).unwrap_or(0);
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: by the caller's promise.
+    unsafe { std::slice::from_raw_parts(data, count) }
+}

@@ -1,0 +1,172 @@
+//! A Kafka cluster inside this process: librdkafka's mock cluster, listening on 127.0.0.1.
+//!
+//! For the local mode and for tests of the ports. It serves groups, plain commits and reads; it is **no proof** of anything
+//! about transactions: offsets committed in them are lost, aborted records stay visible and fenced producers commit.
+//! Retention is 5 MiB or 100,000 records a partition, and everything is gone when it is dropped.
+#![allow(unsafe_code)] // one Send promise
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::mocking::MockCluster as NativeCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+use super::client::lock;
+use super::{ClientSettings, LibrdkafkaClients, admin::ClusterAdmin};
+use crate::error::{Error, Result};
+use crate::ids::TopicPartition;
+use crate::kafka::{
+    Admin, Consumer, ConsumerPurpose, KafkaClients, Membership, NewTopic, Producer,
+    TopicDescription,
+};
+
+/// A running mock cluster; stops when dropped.
+pub struct MockCluster {
+    native: Mutex<Native>,
+    bootstrap: String,
+    /// Configurations given at creation; the mock keeps none.
+    configs: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
+}
+
+struct Native(NativeCluster<'static, DefaultProducerContext>);
+
+// SAFETY: the mock runs on a thread of its own; calls to it are messages to that thread, and a lock is around them.
+unsafe impl Send for Native {}
+
+impl std::fmt::Debug for MockCluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MockCluster").field("bootstrap", &self.bootstrap).finish_non_exhaustive()
+    }
+}
+
+impl MockCluster {
+    /// Starts a cluster of `brokers` on free ports.
+    ///
+    /// # Errors
+    /// `Fatal` where librdkafka cannot start it.
+    pub fn start(brokers: i32) -> Result<Self> {
+        let native = NativeCluster::new(brokers)
+            .map_err(|error| Error::fatal("cannot start the mock cluster").with_source(error))?;
+        let bootstrap = native.bootstrap_servers();
+        Ok(Self { native: Mutex::new(Native(native)), bootstrap, configs: Mutex::default() })
+    }
+
+    /// `host:port` of its brokers, comma separated.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Creates a topic with one replica per partition.
+    ///
+    /// # Errors
+    /// `Invalid` where it exists already or cannot be.
+    pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
+        lock(&self.native).0.create_topic(topic, partitions, 1).map_err(|error| {
+            Error::invalid(format!(
+                "the mock cluster cannot create topic \"{topic}\" with {partitions} partitions"
+            ))
+            .with_source(error)
+        })
+    }
+}
+
+/// Clients of a mock cluster: as those of a real one, but topics are made through the mock's own call, since it does not
+/// know the request.
+#[derive(Debug, Clone)]
+pub struct MockClients {
+    cluster: Arc<MockCluster>,
+    clients: LibrdkafkaClients,
+}
+
+impl MockClients {
+    /// Clients of `cluster`, whatever bootstrap address the settings name.
+    ///
+    /// # Errors
+    /// As [`LibrdkafkaClients::new`].
+    pub fn new(cluster: Arc<MockCluster>, settings: ClientSettings) -> Result<Self> {
+        let settings = ClientSettings { bootstrap: cluster.bootstrap.clone(), ..settings };
+        Ok(Self { cluster, clients: LibrdkafkaClients::new(settings)? })
+    }
+}
+
+impl KafkaClients for MockClients {
+    fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>> {
+        self.clients.membership(topics)
+    }
+
+    fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {
+        self.clients.consumer(purpose)
+    }
+
+    fn producer(&self, transactional_id: Option<&str>) -> Result<Box<dyn Producer>> {
+        self.clients.producer(transactional_id)
+    }
+
+    fn admin(&self) -> Result<Box<dyn Admin>> {
+        let cluster = Arc::clone(&self.cluster);
+        Ok(Box::new(MockAdmin { cluster, real: ClusterAdmin::new(self.clients.settings())? }))
+    }
+}
+
+/// Describes through the protocol, creates through the mock, and remembers configurations beside it.
+struct MockAdmin {
+    cluster: Arc<MockCluster>,
+    real: ClusterAdmin,
+}
+
+impl Admin for MockAdmin {
+    fn describe_topics(
+        &mut self,
+        topics: &[&str],
+        timeout: Duration,
+    ) -> Result<BTreeMap<String, TopicDescription>> {
+        self.real.describe_topics(topics, timeout)
+    }
+
+    fn create_topics(&mut self, topics: &[NewTopic], timeout: Duration) -> Result<()> {
+        let (_, existing) = self.real.cluster(timeout)?;
+        for topic in topics.iter().filter(|topic| !existing.contains_key(&topic.name)) {
+            self.cluster.create_topic(&topic.name, topic.partitions)?;
+            lock(&self.cluster.configs).insert(topic.name.clone(), topic.configs.clone());
+        }
+        Ok(())
+    }
+
+    fn topic_configs(
+        &mut self,
+        topic: &str,
+        _timeout: Duration,
+    ) -> Result<BTreeMap<String, String>> {
+        Ok(lock(&self.cluster.configs).get(topic).cloned().unwrap_or_default())
+    }
+
+    fn alter_topic_configs(
+        &mut self,
+        topic: &str,
+        configs: &BTreeMap<String, String>,
+        _timeout: Duration,
+    ) -> Result<()> {
+        let mut all = lock(&self.cluster.configs);
+        all.entry(topic.to_owned()).or_default().extend(configs.clone());
+        Ok(())
+    }
+
+    fn create_partitions(&mut self, topic: &str, total: i32, _timeout: Duration) -> Result<()> {
+        Err(Error::invalid(format!(
+            "the mock cluster cannot add partitions: \"{topic}\" was to get {total}; create it so"
+        )))
+    }
+
+    fn broker_count(&mut self, timeout: Duration) -> Result<usize> {
+        self.real.broker_count(timeout)
+    }
+
+    fn delete_records(
+        &mut self,
+        _before: &[(TopicPartition, i64)],
+        _timeout: Duration,
+    ) -> Result<()> {
+        Ok(()) // the mock's retention is small and automatic
+    }
+}

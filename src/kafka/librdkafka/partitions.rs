@@ -1,0 +1,81 @@
+//! librdkafka's list of partitions with offsets.
+#![allow(unsafe_code)] // wraps a C structure
+
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use rdkafka::bindings as ffi;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::client::c_string;
+use crate::error::Result;
+use crate::ids::TopicPartition;
+
+/// "No offset", as librdkafka writes it.
+pub(super) const OFFSET_INVALID: i64 = ffi::RD_KAFKA_OFFSET_INVALID as i64;
+
+/// An owned list.
+pub(super) struct PartitionList(*mut ffi::rd_kafka_topic_partition_list_t);
+
+impl PartitionList {
+    /// A list of these partitions and offsets.
+    pub(super) fn new<'a>(
+        entries: impl IntoIterator<Item = (&'a TopicPartition, i64)>,
+    ) -> Result<Self> {
+        // SAFETY: makes a new, empty list, which grows as needed.
+        let list = Self(unsafe { ffi::rd_kafka_topic_partition_list_new(8) });
+        for (partition, offset) in entries {
+            let topic = c_string(&partition.topic)?;
+            // SAFETY: the list lives; the entry that `add` returns is inside it; the topic's name is copied.
+            unsafe {
+                let entry = ffi::rd_kafka_topic_partition_list_add(
+                    list.0,
+                    topic.as_ptr(),
+                    partition.partition,
+                );
+                (*entry).offset = offset;
+            }
+        }
+        Ok(list)
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut ffi::rd_kafka_topic_partition_list_t {
+        self.0
+    }
+
+    /// Partition, offset and error of every entry.
+    pub(super) fn entries(&self) -> Vec<(TopicPartition, i64, Code)> {
+        // SAFETY: the list lives.
+        unsafe { read(self.0) }
+    }
+}
+
+impl Drop for PartitionList {
+    fn drop(&mut self) {
+        // SAFETY: owned, destroyed once.
+        unsafe { ffi::rd_kafka_topic_partition_list_destroy(self.0) };
+    }
+}
+
+/// Reads a list; null is an empty one.
+///
+/// # Safety
+/// `list` is null or a live list.
+pub(super) unsafe fn read(
+    list: *const ffi::rd_kafka_topic_partition_list_t,
+) -> Vec<(TopicPartition, i64, Code)> {
+    if list.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: a live list has `cnt` entries at `elems`, each with a topic that ends with NUL.
+    unsafe {
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        (0..count)
+            .map(|index| {
+                let entry = &*(*list).elems.add(index);
+                let topic: Arc<str> = CStr::from_ptr(entry.topic).to_string_lossy().into();
+                (TopicPartition::new(topic, entry.partition), entry.offset, entry.err.into())
+            })
+            .collect()
+    }
+}
