@@ -57,6 +57,8 @@ pub enum MembershipEvent {
 }
 
 /// The group membership of this process: it learns which partitions are ours, and never reads a record.
+///
+/// Dropped without [`leave`](Self::leave) it falls silent, as a killed process does: the others wait for its session's end.
 pub trait Membership: Send {
     /// Serves the protocol for at most `timeout`; returns the next event. Every event but `Trouble` must be answered
     /// by [`acknowledge`](Self::acknowledge) before the protocol goes on.
@@ -66,7 +68,8 @@ pub trait Membership: Send {
     fn poll(&mut self, timeout: Duration) -> Result<Option<MembershipEvent>>;
     /// Answers the last event.
     fn acknowledge(&mut self) -> Result<()>;
-    /// Snapshot of the identity; take it together with the assignment it belongs to.
+    /// The identity as of the last `Assigned` event, whenever this is called. It fences: a commit with it fails with
+    /// `TaskMigrated` where the generation is over, a partition was not in that assignment, or there was none yet.
     fn group_metadata(&self) -> GroupMetadata;
     /// Commits offsets outside transactions (at-least-once), from any thread.
     fn committer(&self) -> Arc<dyn OffsetCommitter>;
@@ -79,7 +82,8 @@ pub trait OffsetCommitter: Send + Sync {
     /// Commits and waits for the broker.
     ///
     /// # Errors
-    /// `TaskMigrated` where the generation is over, `Retriable` for time-outs.
+    /// `TaskMigrated` where the generation is over, the member has left, or a partition is not in its assignment;
+    /// `Retriable` for time-outs.
     fn commit(&self, offsets: &[(TopicPartition, i64)]) -> Result<()>;
 }
 
@@ -99,7 +103,8 @@ pub enum StartOffset {
 pub struct Drained {
     /// Records handed over.
     pub records: usize,
-    /// The offset after the log's (stable) end, where the consumer has reached it and no record came after.
+    /// The offset after the log's (stable) end, where the consumer has reached it and no record came after. Counts
+    /// transaction markers and aborted records, which are never handed over; stays in every answer until a record comes.
     pub end_of_partition: Option<i64>,
 }
 
@@ -124,7 +129,12 @@ pub trait Consumer: Send {
         max_records: usize,
         into: &mut dyn FnMut(RawRecord),
     ) -> Result<Drained>;
-    /// Sleeps until something arrives on any partition, [`waker`](Self::waker) is called, or `timeout` is over.
+    /// Sleeps until something arrives on any partition, [`waker`](Self::waker) is called, or `timeout` is over. Returns at
+    /// once where that happened since the last wait, or a drain since then may have left something (it gave as many as it
+    /// was asked for). May return without a reason. Records left in a queue on purpose do not wake again.
+    ///
+    /// # Errors
+    /// `Fatal` where the brokers will never take this client (authentication, authorisation).
     fn wait(&mut self, timeout: Duration) -> Result<()>;
     /// Wakes [`wait`](Self::wait) from another thread.
     fn waker(&self) -> Arc<dyn Fn() + Send + Sync>;
@@ -177,7 +187,8 @@ pub trait Producer: Send {
     /// Adds offsets to the open transaction, fenced by `group`.
     ///
     /// # Errors
-    /// `TaskMigrated` for a stale generation or member, else as [`commit_transaction`](Self::commit_transaction).
+    /// `TaskMigrated` for a stale generation or member (then abort: the producer is still good), else as
+    /// [`commit_transaction`](Self::commit_transaction).
     fn send_offsets(
         &mut self,
         offsets: &[(TopicPartition, i64)],
@@ -187,7 +198,8 @@ pub trait Producer: Send {
     /// Waits until everything sent is acknowledged, and commits.
     ///
     /// # Errors
-    /// `Retriable` (call again), `AbortTransaction`, `TaskMigrated` (fenced), `Fatal`.
+    /// `Retriable` (call again), `AbortTransaction`, `TaskMigrated` (fenced: this producer is of no use any more, drop it),
+    /// `Fatal`.
     fn commit_transaction(&mut self, timeout: Duration) -> Result<()>;
     /// Aborts; what was sent will never be read. Serves callbacks until done or `timeout`.
     fn abort_transaction(&mut self, timeout: Duration) -> Result<()>;
@@ -195,14 +207,19 @@ pub trait Producer: Send {
     fn topic(&mut self, name: &str) -> Result<TopicHandle>;
     /// Number of partitions, asked of the broker once and cached.
     fn partition_count(&mut self, topic: TopicHandle, timeout: Duration) -> Result<i32>;
-    /// Queues a record; waits, bounded, while the local queue is full.
+    /// Queues a record; waits, bounded, while the local queue is full. Timestamp 0 becomes 1 (librdkafka reads 0 as "now").
     ///
     /// # Errors
-    /// `BadRecord` for a record too large, `Retriable` when the queue stays full, `Fatal` otherwise.
+    /// `BadRecord` for a record too large or with a negative timestamp, `AbortTransaction` outside a good transaction,
+    /// `TaskMigrated` when fenced, `Retriable` when the queue stays full, `Fatal` otherwise.
     fn send(&mut self, record: OutgoingRecord<'_>) -> Result<()>;
     /// Waits until everything sent is acknowledged (at-least-once).
     fn flush(&mut self, timeout: Duration) -> Result<()>;
     /// Serves delivery callbacks; the first delivery failure since the last call comes back as an error.
+    ///
+    /// # Errors
+    /// `AbortTransaction` where going back to the committed offsets may help, `TaskMigrated` when fenced, `Fatal` where the
+    /// broker will not take the record (too large for the topic, authorisation). Never `Retriable`: the record is gone.
     fn poll(&mut self) -> Result<()>;
 }
 
@@ -239,8 +256,11 @@ pub trait Admin: Send {
     /// Creates topics; ones that exist already are left alone.
     fn create_topics(&mut self, topics: &[NewTopic], timeout: Duration) -> Result<()>;
     /// The effective configuration of a topic.
-    fn topic_configs(&mut self, topic: &str, timeout: Duration)
-    -> Result<BTreeMap<String, String>>;
+    fn topic_configs(
+        &mut self,
+        topic: &str,
+        timeout: Duration,
+    ) -> Result<BTreeMap<String, String>>;
     /// Changes configuration entries of a topic, leaving the others.
     fn alter_topic_configs(
         &mut self,
@@ -253,6 +273,9 @@ pub trait Admin: Send {
     /// Number of live brokers.
     fn broker_count(&mut self, timeout: Duration) -> Result<usize>;
     /// Deletes records before the given offsets (repartition topics).
-    fn delete_records(&mut self, before: &[(TopicPartition, i64)], timeout: Duration)
-    -> Result<()>;
+    fn delete_records(
+        &mut self,
+        before: &[(TopicPartition, i64)],
+        timeout: Duration,
+    ) -> Result<()>;
 }

@@ -5,15 +5,13 @@ use std::collections::BTreeMap;
 use kstreams::kafka::librdkafka::{ClientSettings, LibrdkafkaClients};
 use kstreams::kafka::{ConsumerPurpose, KafkaClients, StartOffset};
 use kstreams::{ErrorKind, Timestamp, TopicPartition};
+use test_support::{bootstrap, unique};
 
 use crate::common::*;
 
 /// Clients of the cluster under test, in a group of their own.
 pub(crate) fn clients(name: &str) -> LibrdkafkaClients {
-    let bootstrap = std::env::var("KSTREAMS_TEST_BOOTSTRAP").unwrap_or_else(|_| {
-        panic!("KSTREAMS_TEST_BOOTSTRAP is not set; `make test` starts a broker and sets it")
-    });
-    LibrdkafkaClients::new(ClientSettings::new(bootstrap, unique(name))).unwrap()
+    LibrdkafkaClients::new(ClientSettings::new(bootstrap(), unique(name))).unwrap()
 }
 
 #[test]

@@ -11,12 +11,6 @@ use kstreams::{Clock, Headers, RawRecord, SystemClock, Timestamp, TopicPartition
 
 pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
-/// A name no other test and no earlier run uses.
-pub(crate) fn unique(name: &str) -> String {
-    let now = SystemClock::default().now().as_millis();
-    format!("{name}-{}-{now}", std::process::id())
-}
-
 pub(crate) fn create_topic(clients: &dyn KafkaClients, name: &str, partitions: i32) {
     let topic = NewTopic {
         name: name.into(),

@@ -6,6 +6,7 @@ use kstreams::kafka::{
     ConsumerPurpose, KafkaClients, MembershipEvent, OutgoingRecord, StartOffset,
 };
 use kstreams::{Clock, Headers, SystemClock, Timestamp};
+use test_support::unique;
 
 use crate::broker::clients;
 use crate::common::*;

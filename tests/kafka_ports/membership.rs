@@ -6,6 +6,7 @@ use std::time::Duration;
 use kstreams::kafka::librdkafka::LibrdkafkaClients;
 use kstreams::kafka::{ConsumerPurpose, KafkaClients, Membership, MembershipEvent};
 use kstreams::{ErrorKind, TopicPartition};
+use test_support::unique;
 
 use crate::broker::clients;
 use crate::common::*;
@@ -138,6 +139,28 @@ fn a_member_that_the_broker_threw_out_in_a_rebalance_cannot_commit_what_another_
     assert_eq!(consumer.committed(&owned, WAIT).unwrap(), [Some(3)]);
     other.leave().unwrap();
     member.leave().unwrap();
+}
+
+#[test]
+fn a_second_member_with_the_same_static_id_ends_the_first_for_good() {
+    let mut settings = clients("static").settings().clone();
+    settings.group_instance_id = Some("instance-1".into());
+    let clients = LibrdkafkaClients::new(settings).unwrap();
+    let topic = unique("static");
+    create_topic(&clients, &topic, 1);
+    let mut first = clients.membership(&[topic.as_str().into()]).unwrap();
+    assert!(matches!(next_event(&mut *first), MembershipEvent::Assigned(_)));
+    first.acknowledge().unwrap();
+    let mut second = clients.membership(&[topic.as_str().into()]).unwrap();
+    assert!(matches!(next_event(&mut *second), MembershipEvent::Assigned(_)));
+    second.acknowledge().unwrap();
+    let mut error = None;
+    until("the first one's poll fails", || {
+        error = first.poll(Duration::from_millis(100)).err();
+        error.is_some()
+    });
+    assert_eq!(error.unwrap().kind(), ErrorKind::Fatal);
+    second.leave().unwrap();
 }
 
 #[test]

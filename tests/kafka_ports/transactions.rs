@@ -1,11 +1,14 @@
 //! Transactions and fencing on a real cluster.
 
+use std::collections::BTreeMap;
+
 use kstreams::kafka::librdkafka::LibrdkafkaClients;
 use kstreams::kafka::{
     ConsumerPurpose, KafkaClients, Membership, MembershipEvent, OutgoingRecord, Producer,
     StartOffset,
 };
 use kstreams::{ErrorKind, Headers, Timestamp, TopicPartition};
+use test_support::unique;
 
 use crate::broker::clients;
 use crate::common::*;
@@ -189,6 +192,27 @@ fn a_record_too_large_is_refused_and_the_transaction_goes_on() {
     assert_eq!(producer.send(record).unwrap_err().kind(), ErrorKind::BadRecord);
     let negative = OutgoingRecord { timestamp: Timestamp::from_millis(-1), value: None, ..record };
     assert_eq!(producer.send(negative).unwrap_err().kind(), ErrorKind::BadRecord);
+    send(&mut *producer, &case.output, &["small"]);
+    producer.commit_transaction(WAIT).unwrap();
+    assert_eq!(case.output().0, ["small"]);
+}
+
+#[test]
+fn a_record_that_the_broker_refuses_names_its_topic_and_its_transaction_can_be_aborted() {
+    let case = case("refused");
+    let limit = BTreeMap::from([("max.message.bytes".to_owned(), "1000".to_owned())]);
+    case.clients.admin().unwrap().alter_topic_configs(&case.output.topic, &limit, WAIT).unwrap();
+    let mut producer = case.producer();
+    producer.begin_transaction().unwrap();
+    // Not compressible: the broker looks at the compressed size.
+    let noise: String =
+        (0..5000_u32).map(|n| char::from(b'!' + (n * n * 7919 / 13 % 90) as u8)).collect();
+    send(&mut *producer, &case.output, &[&noise]);
+    let error = producer.commit_transaction(WAIT).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fatal, "{error}");
+    assert!(error.message().contains(&*case.output.topic), "{error}");
+    producer.abort_transaction(WAIT).unwrap();
+    producer.begin_transaction().unwrap();
     send(&mut *producer, &case.output, &["small"]);
     producer.commit_transaction(WAIT).unwrap();
     assert_eq!(case.output().0, ["small"]);

@@ -3,17 +3,18 @@
 //! For the local mode and for tests of the ports. It serves groups, plain commits and reads; it is **no proof** of anything
 //! about transactions: offsets committed in them are lost, aborted records stay visible and fenced producers commit.
 //! Retention is 5 MiB or 100,000 records a partition, and everything is gone when it is dropped.
-#![allow(unsafe_code)] // one Send promise
+#![allow(unsafe_code)] // the mock's C API: the crate's wrapper hides the join delay
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rdkafka::mocking::MockCluster as NativeCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::bindings as ffi;
+use rdkafka::types::RDKafkaType;
 
-use super::client::lock;
-use super::{ClientSettings, LibrdkafkaClients, admin::ClusterAdmin};
+use super::client::{Client, c_string, lock};
+use super::{ClientSettings, LibrdkafkaClients, admin::ClusterAdmin, error};
 use crate::error::{Error, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{
@@ -23,16 +24,18 @@ use crate::kafka::{
 
 /// A running mock cluster; stops when dropped.
 pub struct MockCluster {
-    native: Mutex<Native>,
+    native: *mut ffi::rd_kafka_mock_cluster_t,
     bootstrap: String,
     /// Configurations given at creation; the mock keeps none.
     configs: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
+    /// The handle that the mock runs in; dropped after it.
+    _client: Client,
 }
 
-struct Native(NativeCluster<'static, DefaultProducerContext>);
-
-// SAFETY: the mock runs on a thread of its own; calls to it are messages to that thread, and a lock is around them.
-unsafe impl Send for Native {}
+// SAFETY: the mock runs on a thread of its own, and calls to it are messages to that thread.
+unsafe impl Send for MockCluster {}
+// SAFETY: as above.
+unsafe impl Sync for MockCluster {}
 
 impl std::fmt::Debug for MockCluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,10 +49,19 @@ impl MockCluster {
     /// # Errors
     /// `Fatal` where librdkafka cannot start it.
     pub fn start(brokers: i32) -> Result<Self> {
-        let native = NativeCluster::new(brokers)
-            .map_err(|error| Error::fatal("cannot start the mock cluster").with_source(error))?;
-        let bootstrap = native.bootstrap_servers();
-        Ok(Self { native: Mutex::new(Native(native)), bootstrap, configs: Mutex::default() })
+        let client = Client::new(RDKafkaType::RD_KAFKA_PRODUCER, &BTreeMap::new())?;
+        // SAFETY: the handle lives, and longer than the mock (field order, and `drop` below).
+        let native = unsafe { ffi::rd_kafka_mock_cluster_new(client.rk(), brokers) };
+        if native.is_null() {
+            return Err(Error::fatal(format!("cannot start a mock cluster of {brokers} brokers")));
+        }
+        // SAFETY: the mock lives; its address is copied. Without the delay of 3 s a group forms at once.
+        let bootstrap = unsafe {
+            ffi::rd_kafka_mock_group_initial_rebalance_delay_ms(native, 0);
+            CStr::from_ptr(ffi::rd_kafka_mock_cluster_bootstraps(native))
+        };
+        let bootstrap = bootstrap.to_string_lossy().into_owned();
+        Ok(Self { native, bootstrap, configs: Mutex::default(), _client: client })
     }
 
     /// `host:port` of its brokers, comma separated.
@@ -62,12 +74,23 @@ impl MockCluster {
     /// # Errors
     /// `Invalid` where it exists already or cannot be.
     pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
-        lock(&self.native).0.create_topic(topic, partitions, 1).map_err(|error| {
+        let name = c_string(topic)?;
+        // SAFETY: the mock lives, the name ends with NUL.
+        let code =
+            unsafe { ffi::rd_kafka_mock_topic_create(self.native, name.as_ptr(), partitions, 1) };
+        error::check(code, || "creating a topic".into()).map_err(|cause| {
             Error::invalid(format!(
                 "the mock cluster cannot create topic \"{topic}\" with {partitions} partitions"
             ))
-            .with_source(error)
+            .with_source(cause)
         })
+    }
+}
+
+impl Drop for MockCluster {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once, before the handle it runs in.
+        unsafe { ffi::rd_kafka_mock_cluster_destroy(self.native) };
     }
 }
 
