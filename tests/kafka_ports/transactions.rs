@@ -205,8 +205,13 @@ fn a_record_that_the_broker_refuses_names_its_topic_and_its_transaction_can_be_a
     let mut producer = case.producer();
     producer.begin_transaction().unwrap();
     // Not compressible: the broker looks at the compressed size.
-    let noise: String =
-        (0..5000_u32).map(|n| char::from(b'!' + (n * n * 7919 / 13 % 90) as u8)).collect();
+    let mut seed = 1_u32;
+    let noise: String = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'!' + (seed >> 24) as u8 % 90)
+    })
+    .take(5000)
+    .collect();
     send(&mut *producer, &case.output, &[&noise]);
     let error = producer.commit_transaction(WAIT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fatal, "{error}");
