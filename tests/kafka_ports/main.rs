@@ -1,4 +1,5 @@
 //! The Kafka ports on librdkafka: against its mock cluster, and (feature `broker-tests`) against a real one.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[cfg(feature = "broker-tests")]
 mod broker;

@@ -30,7 +30,8 @@ fn records_come_back_byte_for_byte_with_headers_nulls_and_the_end_of_the_partiti
     headers.add("b", None::<&[u8]>);
     headers.add("a", Some(&b""[..]));
     let none = Headers::default();
-    let cases: [(Option<&[u8]>, Option<&[u8]>, &Headers); 4] = [
+    type Case<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, &'a Headers);
+    let cases: [Case<'_>; 4] = [
         (Some(b"key"), Some(b"value"), &headers),
         (Some(b"key"), None, &none),
         (None, Some(b"value"), &none),

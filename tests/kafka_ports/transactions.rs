@@ -30,7 +30,7 @@ fn case(name: &str) -> Case {
 
 impl Case {
     fn member(&self) -> Box<dyn Membership> {
-        let mut member = self.clients.membership(&[self.input.topic.clone()]).unwrap();
+        let mut member = self.clients.membership(std::slice::from_ref(&self.input.topic)).unwrap();
         assert!(matches!(next_event(&mut *member), MembershipEvent::Assigned(_)));
         member.acknowledge().unwrap();
         member
@@ -139,7 +139,7 @@ fn a_stale_generation_has_lost_its_tasks_and_the_transaction_can_be_aborted() {
     let mut member = case.member();
     let stale = member.group_metadata();
     // Another member comes and goes: the generation moves on.
-    let other = case.clients.membership(&[case.input.topic.clone()]).unwrap();
+    let other = case.clients.membership(std::slice::from_ref(&case.input.topic)).unwrap();
     assert!(matches!(next_event(&mut *member), MembershipEvent::Revoked(_)));
     member.acknowledge().unwrap();
     drop(other);
@@ -160,7 +160,7 @@ fn a_stale_generation_has_lost_its_tasks_and_the_transaction_can_be_aborted() {
 fn a_member_outside_the_group_and_a_partition_outside_the_assignment_cannot_be_committed() {
     let case = case("outside");
     let mut producer = case.producer();
-    let outside = case.clients.membership(&[case.input.topic.clone()]).unwrap();
+    let outside = case.clients.membership(std::slice::from_ref(&case.input.topic)).unwrap();
     producer.begin_transaction().unwrap();
     let offsets = [(case.input.clone(), 3)];
     let error = producer.send_offsets(&offsets, &outside.group_metadata(), WAIT).unwrap_err();

@@ -81,17 +81,18 @@ const DEFAULT_CONSUMER: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "10"),
     // A partition added during a long poll waits for the poll's end.
     ("fetch.wait.max.ms", "100"),
-    // Limits per partition (each has its own queue): twelve partitions stay below 100 MB of records.
-    ("queued.max.messages.kbytes", "4096"),
-    ("queued.min.messages", "10000"),
+    // Limits per partition (each has its own queue). One fetch of up to 1 MB may come on top, and librdkafka needs about
+    // 350 bytes beside each record: twelve partitions of small records stay below 100 MB.
+    ("queued.max.messages.kbytes", "2048"),
+    ("queued.min.messages", "5000"),
     ("allow.auto.create.topics", "false"),
 ];
 const DEFAULT_PRODUCER: &[(&str, &str)] = &[
     ("linger.ms", "5"),
     ("batch.size", "262144"),
     ("batch.num.messages", "10000"),
-    ("queue.buffering.max.messages", "200000"),
-    ("queue.buffering.max.kbytes", "65536"),
+    ("queue.buffering.max.messages", "100000"),
+    ("queue.buffering.max.kbytes", "32768"),
     ("compression.type", "lz4"),
 ];
 /// Short: a dead writer's open transaction holds back every reader until it times out.
