@@ -1,7 +1,7 @@
 //! `workloads`: the benchmark's input, its raw limit and its workloads on `kstreams`.
 //!
 //! Driven by `scripts/bench.sh`, one process per measurement, because peak memory belongs to a process. Each
-//! subcommand prints one JSON line. Order to read: `data` (what is processed), `rules` (what is computed), `events`
+//! subcommand but `table` prints one JSON line. Order to read: `data` (what is processed), `rules` (what is computed), `events`
 //! and `avro` (how it is read and written), `passthrough` (the limit), `verify`.
 
 mod avro;
@@ -21,9 +21,11 @@ mod random;
     expect(dead_code, reason = "read by the topologies, which come with the engine")
 )]
 mod rules;
+mod table;
 mod usage;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -47,7 +49,7 @@ impl Guarantee {
     }
 }
 
-/// Data, limit and workloads of the benchmark; every subcommand prints one JSON line.
+/// Data, limit and workloads of the benchmark; every subcommand but `table` prints one JSON line.
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(flatten)]
@@ -72,6 +74,11 @@ enum Command {
     },
     /// Checks the output of a run over the full data set.
     Verify(verify::Run),
+    /// Prints medians of a file of result lines as a Markdown table.
+    Table {
+        /// One JSON line for each run.
+        results: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -88,12 +95,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<serde_json::Value> {
+fn run(cli: &Cli) -> Result<String> {
     let cluster = &cli.cluster;
-    match &cli.command {
+    let line = match &cli.command {
         Command::Generate(size) => generate::fill(cluster, *size),
         Command::CheckInput(size) => generate::check(cluster, *size),
         Command::Passthrough { guarantee, output } => passthrough::run(cluster, *guarantee, output),
         Command::Verify(run) => verify::verify(cluster, run),
-    }
+        Command::Table { results } => return table::print(results),
+    }?;
+    Ok(line.to_string())
 }
