@@ -70,7 +70,7 @@ find_rust() {
 apt_get() {
   local -a as_root=()
   [ "$(id -u)" = 0 ] || as_root=(sudo -n)
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >&2
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >/dev/null
 }
 
 may_install() {
