@@ -39,11 +39,11 @@ fn batch(position: i64) -> Batch {
     (0..40).map(change).collect()
 }
 
-/// The process that is killed: writes batches and names each position once it is written.
+/// The process that is killed: writes batches and names each position once it is written. Does
+/// nothing unless the test below starts it, in a process of its own.
 #[test]
-#[ignore = "run by the test below in a process of its own"]
 fn writer() {
-    let folder = std::env::var(FOLDER_VARIABLE).expect("set by the test that starts this one");
+    let Ok(folder) = std::env::var(FOLDER_VARIABLE) else { return };
     let mut engine = open(Path::new(&folder));
     let mut out = std::io::stdout();
     loop {
@@ -58,7 +58,7 @@ fn writer() {
 /// Lets the writer come `count` batches far, kills it, and returns the last position it named.
 fn write_and_kill(folder: &Path, count: u64) -> i64 {
     let mut writer = Command::new(std::env::current_exe().unwrap())
-        .args(["crash::writer", "--exact", "--ignored", "--nocapture"])
+        .args(["crash::writer", "--exact", "--nocapture"])
         .env(FOLDER_VARIABLE, folder)
         .stdout(Stdio::piped())
         .spawn()
