@@ -22,6 +22,9 @@ use crate::topology::{SourceOptions, TopicName, Topology};
 
 type Serdes<K, V> = (Option<Serde<K>>, Option<Serde<V>>);
 
+/// A repartition topic takes no record without a key.
+const REPARTITION: SinkKind = SinkKind::Repartition { drops_null_keys: true };
+
 /// A stream of records, each a fact of its own. Source: `KStream`.
 pub struct KStream<K, V> {
     pub(super) plan: SharedPlan,
@@ -237,7 +240,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
 
     /// Writes to `topic`, which must exist.
     pub fn to_with(&self, topic: &str, produced: Produced<K, V>) {
-        self.sink(SinkTopic::Fixed(topic.into()), produced);
+        self.sink(SinkTopic::Fixed(topic.into()), produced, SinkKind::External);
     }
 
     /// Writes each record to the topic that `extractor` names.
@@ -246,10 +249,10 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         extractor: impl TopicNameExtractor<K, V> + 'static,
         produced: Produced<K, V>,
     ) {
-        self.sink(SinkTopic::Dynamic(Arc::new(extractor)), produced);
+        self.sink(SinkTopic::Dynamic(Arc::new(extractor)), produced, SinkKind::External);
     }
 
-    fn sink(&self, topic: SinkTopic<K, V>, produced: Produced<K, V>) {
+    fn sink(&self, topic: SinkTopic<K, V>, produced: Produced<K, V>, kind: SinkKind) {
         let mut plan = self.plan.borrow_mut();
         let name = plan.name_or(produced.name.as_ref(), "KSTREAM-SINK-");
         let write = {
@@ -259,7 +262,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
                 topology.add_sink_of(
                     &name,
                     topic,
-                    SinkKind::External,
+                    kind,
                     key_serde,
                     value_serde,
                     partitioner,
@@ -281,6 +284,15 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         });
         let serdes = self.serdes.clone();
         Self::new(self.plan.clone(), node, source.clone(), serdes, Rc::new([source]), false)
+    }
+
+    /// Sends the stream into the topic of a [`repartition`](Self::repartition) that is named `name`, from anywhere in the topology: for a
+    /// later part that answers an earlier one, and for inputs that should not share a task. Deviation: Kafka Streams' DSL
+    /// merges such streams first, which it cannot do in a circle.
+    ///
+    /// That repartition's number of partitions has to be given if the topology is a circle.
+    pub fn repartition_to(&self, name: &str, produced: Produced<K, V>) {
+        self.sink(SinkTopic::Fixed(format!("{name}-repartition").into()), produced, REPARTITION);
     }
 
     /// Groups by the key as it is.

@@ -43,19 +43,6 @@ pub type RequestId = i64;
 /// A manager's id.
 pub type ManagerId = i64;
 
-/// How urgent the customer says it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Urgency {
-    /// Within the hour.
-    Low,
-    /// Also used where a newer producer's urgency is not known to this version.
-    Medium,
-    /// Within minutes.
-    High,
-    /// At once.
-    Critical,
-}
-
 /// The order of waiting; P1 goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -69,17 +56,6 @@ pub enum Priority {
 impl Priority {
     /// All of them, most urgent first.
     pub const ALL: [Self; 4] = [Self::P1, Self::P2, Self::P3, Self::P4];
-}
-
-impl From<Urgency> for Priority {
-    fn from(urgency: Urgency) -> Self {
-        match urgency {
-            Urgency::Critical => Self::P1,
-            Urgency::High => Self::P2,
-            Urgency::Medium => Self::P3,
-            Urgency::Low => Self::P4,
-        }
-    }
 }
 
 /// What `request.created` and `request.updated` say that matters here.
