@@ -14,11 +14,12 @@ fn created_is_assigned_with_priority_deadline_and_derived_ids() {
     assert_eq!((key.as_str(), event.request_id, event.manager_id), ("1", 1, 7));
     assert_eq!((event.region.as_str(), event.attempt, event.escalated), ("north", 1, false));
     assert_eq!(event.priority, P::P1);
-    assert_eq!(event.sla_deadline, world.filed(1) + std::time::Duration::from_secs(60));
+    assert_eq!(event.sla_deadline, world.now() + std::time::Duration::from_secs(60));
     assert_eq!(event.envelope.timestamp, timestamp, "Kafka's timestamp is the envelope's");
     assert_eq!(event.envelope.causation_id, Some(world.created_id(1)));
     assert_eq!(event.envelope.correlation_id, Some(world.correlation_id(1)));
-    let id = aggregator::events::derived_id(world.created_id(1), "workflow.manager_assigned", "1:1");
+    let id =
+        aggregator::events::derived_id(world.created_id(1), "workflow.manager_assigned", "1:1");
     assert_eq!(event.envelope.event_id, id);
 }
 
@@ -87,7 +88,7 @@ fn waiting_is_by_priority_then_age_and_ends_when_somebody_is_free() {
 
 #[test]
 fn every_closing_event_frees_the_manager_once() {
-    for close in [World::completed, World::cancelled, World::status_completed] {
+    for close in [World::completed, World::cancelled, World::status_rejected] {
         let world = World::new();
         world.manager(7, "north", 1);
         for id in 1..=3 {
@@ -99,7 +100,7 @@ fn every_closing_event_frees_the_manager_once() {
         close(&world, 1);
         world.completed(1);
         world.cancelled(1);
-        world.status_completed(1);
+        world.status_rejected(1);
         assert_eq!(world.published(), [""; 0], "whatever the number of duplicates");
     }
 }
@@ -128,7 +129,7 @@ fn cancelled_while_waiting_is_never_assigned() {
 
 #[test]
 fn closed_before_created_or_updated_is_never_assigned() {
-    for close in [World::completed, World::cancelled, World::status_completed] {
+    for close in [World::completed, World::cancelled, World::status_rejected] {
         let world = World::new();
         world.manager(7, "north", 1);
         close(&world, 1);

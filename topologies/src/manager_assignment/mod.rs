@@ -1,6 +1,6 @@
 //! The topology manager-assignment: wiring only. Its rules and protocol are described in [`rules`].
 //!
-//! Four subtopologies, so that each scales by its own key: two that only re-key (`request-events`, `workflow-events`), one by
+//! Five subtopologies, so that each scales by its own key: two that only re-key (`request-events`, `workflow-events`), one by
 //! request, one by manager and one by region. The circle between "by request" and "by region" is two repartition topics.
 
 pub mod by_region;
@@ -16,6 +16,8 @@ mod stores;
 
 #[cfg(test)]
 mod by_region_tests;
+#[cfg(test)]
+mod driver_properties;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -62,7 +64,7 @@ pub fn add_to(builder: &StreamsBuilder, events: &Serdes, settings: &Settings) ->
     builder
         .stream_with(&["workflow-events"], Consumed::with(String::serde(), events.workflow.clone()))
         .flat_map(|_, event| keyed(edges::of_workflow(event)))
-        .repartition_to(BY_REQUEST, to_request());
+        .repartition_to(BY_REQUEST, to_request().with_name("closings"));
 
     let by_request = requests.repartition(
         Repartitioned::with(RequestId::serde(), internal())
@@ -86,7 +88,7 @@ pub fn add_to(builder: &StreamsBuilder, events: &Serdes, settings: &Settings) ->
     builder
         .stream_with(&["managers"], Consumed::with(String::serde(), managers))
         .process_named(Directory::default, &Named::new("directory"), stores::DIRECTORY_STORES)
-        .repartition_to(BY_REGION, to_region());
+        .repartition_to(BY_REGION, to_region().with_name("directory-changes"));
 
     let decisions = by_region.process_named(
         move || ByRegion::new(settings.clone()),
@@ -100,14 +102,14 @@ pub fn add_to(builder: &StreamsBuilder, events: &Serdes, settings: &Settings) ->
         })
         .to_with(
             "workflow-events",
-            Produced::with(String::serde(), events.workflow.clone()),
+            Produced::with(String::serde(), events.workflow.clone()).with_name("decisions"),
         );
     decisions
         .flat_map(|id, decision| match decision {
             Decision::Publish(_) => None,
             Decision::Tell(input) => Some((id, input)),
         })
-        .repartition_to(BY_REQUEST, to_request());
+        .repartition_to(BY_REQUEST, to_request().with_name("returns"));
     Ok(())
 }
 

@@ -17,9 +17,7 @@ use super::directory::{DirectoryEntry, directory_changes};
 use super::edges;
 use super::rules::{ManagerId, RegionInput, RegionOutput, RequestId, RequestInput, ToRegion};
 use super::settings::Settings;
-use super::stores::{
-    RegionHandles, RegionStores, RequestHandles, RequestStores, directory_store,
-};
+use super::stores::{RegionHandles, RegionStores, RequestHandles, RequestStores, directory_store};
 
 /// What the by-region processor sends on, keyed by request.
 #[derive(Debug, Clone)]
@@ -61,8 +59,7 @@ impl Processor<RequestId, RequestInput, String, RegionInput> for ByRequest {
         let now_ms = context.current_system_time().as_millis();
         self.out.clear(); // of a record that failed half-way
         let mut state = RequestStores { context, handles: opened(self.handles)? };
-        RequestRules::new(&self.settings, &mut state, &mut self.out, now_ms)
-            .apply(record.value)?;
+        RequestRules::new(&self.settings, &mut state, &mut self.out, now_ms).apply(record.value)?;
         forward_all(&mut self.out, record.timestamp, &record.headers, context)
     }
 
@@ -86,10 +83,7 @@ pub(super) struct Directory {
 }
 
 impl Processor<String, Option<Manager>, String, RegionInput> for Directory {
-    fn init(
-        &mut self,
-        context: &mut ProcessorContext<'_, '_, String, RegionInput>,
-    ) -> Result<()> {
+    fn init(&mut self, context: &mut ProcessorContext<'_, '_, String, RegionInput>) -> Result<()> {
         self.store = Some(directory_store(context)?);
         Ok(())
     }
@@ -188,7 +182,12 @@ fn forward_all(
     context: &mut ProcessorContext<'_, '_, String, RegionInput>,
 ) -> Result<()> {
     for ToRegion { region, input } in out.drain(..) {
-        context.forward(Record { key: region, value: input, timestamp, headers: headers.clone() })?;
+        context.forward(Record {
+            key: region,
+            value: input,
+            timestamp,
+            headers: headers.clone(),
+        })?;
     }
     Ok(())
 }

@@ -14,11 +14,11 @@ use super::rules::{ManagerId, Priority, RegionOutput, RequestInput, ToRegion};
 use super::sample::{MemoryState, submission};
 use super::settings::Settings;
 
-const CASES: u32 = 1_000;
-const START_MS: i64 = 1_000_000;
+pub(super) const CASES: u32 = 1_000;
+pub(super) const START_MS: i64 = 1_000_000;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Created { id: i64, region: u8, priority: Priority },
     Updated { id: i64, revision: i32, region: u8, priority: Priority },
     Closed { id: i64 },
@@ -28,7 +28,7 @@ enum Step {
     Advance { ms: i64 },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let priority = || prop::sample::select(Priority::ALL.to_vec());
     let step = prop_oneof![
         8 => (1..16i64, 0..3u8, priority())
@@ -47,7 +47,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-fn settings() -> impl Strategy<Value = Settings> {
+pub(super) fn settings() -> impl Strategy<Value = Settings> {
     let fallback = [("r0", "r1"), ("r1", "r2")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     prop::sample::select(vec![0, 2_000]).prop_map(move |handover_after_ms| Settings {
         handover_after_ms,
@@ -57,7 +57,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 }
 
 /// Events with their times; a repetition is the same event later. Each advance ends with a punctuation.
-fn events(steps: &[Step]) -> Vec<(i64, Event)> {
+pub(super) fn events(steps: &[Step]) -> Vec<(i64, Event)> {
     let mut now_ms = START_MS;
     let mut events: Vec<(i64, Event)> = Vec::new();
     for step in steps {

@@ -77,8 +77,11 @@ impl<T: DeserializeOwned> Deserializer<T> for Internal {
             None => return Err(Error::bad_record("found no byte, wanted an internal value")),
         };
         let broken = |e| {
-            Error::bad_record(format!("found bytes in \"{topic}\" that are no {}", type_name::<T>()))
-                .with_source(e)
+            Error::bad_record(format!(
+                "found bytes in \"{topic}\" that are no {}",
+                type_name::<T>()
+            ))
+            .with_source(e)
         };
         let (value, rest) = postcard::take_from_bytes(value).map_err(broken)?;
         if rest.is_empty() {
@@ -218,9 +221,9 @@ pub(super) fn closed_key(at_ms: i64, id: RequestId) -> Vec<u8> {
 
 /// Time and request of a key.
 pub(super) fn read_closed_key(key: &[u8]) -> Result<(i64, RequestId)> {
-    let parts = key.split_first_chunk().and_then(|(at_ms, rest)| {
-        Some((unordered(*at_ms), unordered(rest.try_into().ok()?)))
-    });
+    let parts = key
+        .split_first_chunk()
+        .and_then(|(at_ms, rest)| Some((unordered(*at_ms), unordered(rest.try_into().ok()?))));
     parts.ok_or_else(|| wrong_key("closed request"))
 }
 
@@ -280,7 +283,14 @@ mod tests {
     #[test]
     fn a_manager_takes_few_bytes() {
         let rank = Some(Rank { tier: Tier::Free, open: 3, last_assigned: 1_000_000 });
-        let manager = Manager { capacity: 10, active: true, present: true, open: 3, last_assigned: 1_000_000, rank };
+        let manager = Manager {
+            capacity: 10,
+            active: true,
+            present: true,
+            open: 3,
+            last_assigned: 1_000_000,
+            rank,
+        };
         let mut out = Vec::new();
         let _ = internal::<Manager>().serializer().serialize("t", &manager, &mut out).unwrap();
         assert_eq!(out.len(), 14);
@@ -288,7 +298,12 @@ mod tests {
 
     #[test]
     fn keys_are_read_back_and_sort_as_the_rules_want() {
-        let place = |queue, priority, opened_at_ms, request_id| Place { queue, priority, opened_at_ms, request_id };
+        let place = |queue, priority, opened_at_ms, request_id| Place {
+            queue,
+            priority,
+            opened_at_ms,
+            request_id,
+        };
         let places = [
             place(Queue::Ordinary, Priority::P1, -1, 9),
             place(Queue::Ordinary, Priority::P1, 1, 7),

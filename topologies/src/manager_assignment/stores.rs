@@ -41,9 +41,17 @@ pub(super) fn add_stores(builder: &StreamsBuilder) {
     let number = <i64 as kstreams::serdes::DefaultSerde>::serde;
     let index = |name| Stores::key_value_store_with(name, bytes(), Present::serde());
     builder
-        .add_state_store(Stores::key_value_store_with(REQUESTS, number(), internal::<RequestEntry>()))
+        .add_state_store(Stores::key_value_store_with(
+            REQUESTS,
+            number(),
+            internal::<RequestEntry>(),
+        ))
         .add_state_store(index(CLOSED))
-        .add_state_store(Stores::key_value_store_with(DIRECTORY, number(), internal::<DirectoryEntry>()))
+        .add_state_store(Stores::key_value_store_with(
+            DIRECTORY,
+            number(),
+            internal::<DirectoryEntry>(),
+        ))
         .add_state_store(Stores::key_value_store_with(REGIONS, text(), internal::<Region>()))
         .add_state_store(Stores::key_value_store_with(MANAGERS, bytes(), internal::<Manager>()))
         .add_state_store(index(CANDIDATES).in_memory())

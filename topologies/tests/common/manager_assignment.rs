@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aggregator::events::*;
+use aggregator::manager_assignment::add_to;
 use aggregator::manager_assignment::by_request::RequestEntry;
 use aggregator::manager_assignment::settings::Settings;
-use aggregator::manager_assignment::add_to;
 use kstreams::serdes::{DefaultSerde, SchemaCache, option_serde};
 use kstreams::store::KeyValueStore;
 use kstreams::testing::{TestInputTopic, TestOutputTopic, TestSettings, TopologyTestDriver};
 use kstreams::{Clock, MockClock, StreamsBuilder, Timestamp, Topology};
 use uuid::Uuid;
 
-pub use aggregator::events::Priority as P;
+pub(crate) use aggregator::events::Priority as P;
 
 const START: Timestamp = Timestamp::from_millis(1_772_366_400_000);
 
@@ -32,12 +32,12 @@ fn topology_with(serdes: &Serdes) -> Topology {
 }
 
 /// The topology of the tests.
-pub fn topology() -> Topology {
+pub(crate) fn topology() -> Topology {
     topology_with(&serdes_for_tests())
 }
 
 /// A running topology; "east" falls back on "south".
-pub struct World {
+pub(crate) struct World {
     driver: TopologyTestDriver,
     requests: TestInputTopic<String, RequestEvent>,
     workflow: TestInputTopic<String, WorkflowEvent>,
@@ -46,11 +46,10 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let serdes = serdes_for_tests();
         let settings = TestSettings { start: START, ..TestSettings::default() };
-        let driver =
-            TopologyTestDriver::with_settings(topology_with(&serdes), settings).unwrap();
+        let driver = TopologyTestDriver::with_settings(topology_with(&serdes), settings).unwrap();
         let text = String::serde;
         Self {
             requests: driver.input_topic_with("request-events", text(), serdes.requests.clone()),
@@ -61,36 +60,38 @@ impl World {
         }
     }
 
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.driver.now()
     }
 
     /// Moves the wall clock.
-    pub fn tick(&self, ms: u64) {
+    pub(crate) fn tick(&self, ms: u64) {
         self.driver.advance_wall_clock_time(Duration::from_millis(ms)).unwrap();
     }
 
-    pub fn filed(&self, _: i64) -> Timestamp {
-        START
-    }
-
-    pub fn created_id(&self, id: i64) -> Uuid {
+    pub(crate) fn created_id(&self, id: i64) -> Uuid {
         Uuid::from_u64_pair(1, id as u64)
     }
 
-    pub fn correlation_id(&self, id: i64) -> Uuid {
+    pub(crate) fn correlation_id(&self, id: i64) -> Uuid {
         Uuid::from_u64_pair(2, id as u64)
     }
 
-    fn envelope(&self, id: i64, event_id: Uuid, event_type: &'static str, at: Timestamp) -> Envelope {
+    fn envelope(
+        &self,
+        id: i64,
+        event_id: Uuid,
+        event_type: &'static str,
+        at: Timestamp,
+    ) -> Envelope {
         Envelope::new(event_id, event_type, at, "test", Some(self.correlation_id(id)))
     }
 
-    pub fn created(&self, id: i64, region: &str, urgency: &str) {
+    pub(crate) fn created(&self, id: i64, region: &str, urgency: &str) {
         self.created_at(id, region, urgency, self.now());
     }
 
-    pub fn created_at(&self, id: i64, region: &str, urgency: &str, at: Timestamp) {
+    pub(crate) fn created_at(&self, id: i64, region: &str, urgency: &str, at: Timestamp) {
         let event = RequestCreated {
             envelope: self.envelope(id, self.created_id(id), "request.created", at),
             request_id: id,
@@ -107,7 +108,7 @@ impl World {
         self.requests.pipe_at(region.to_owned(), event.into(), at).unwrap();
     }
 
-    pub fn updated(&self, id: i64, revision: i32, region: &str, urgency: &str) {
+    pub(crate) fn updated(&self, id: i64, revision: i32, region: &str, urgency: &str) {
         let event_id = Uuid::from_u64_pair(3, (id * 1_000 + i64::from(revision)) as u64);
         let event = RequestUpdated {
             envelope: self.envelope(id, event_id, "request.updated", self.now()),
@@ -125,7 +126,7 @@ impl World {
         self.requests.pipe(region.to_owned(), event.into()).unwrap();
     }
 
-    pub fn cancelled(&self, id: i64) {
+    pub(crate) fn cancelled(&self, id: i64) {
         let event = RequestCancelled {
             envelope: self.envelope(id, Uuid::nil(), "request.cancelled", self.now()),
             request_id: id,
@@ -137,7 +138,7 @@ impl World {
         self.requests.pipe("north".to_owned(), event.into()).unwrap();
     }
 
-    pub fn completed(&self, id: i64) {
+    pub(crate) fn completed(&self, id: i64) {
         let event = WorkflowWorkCompleted {
             envelope: self.envelope(id, Uuid::nil(), "workflow.work_completed", self.now()),
             request_id: id,
@@ -154,11 +155,11 @@ impl World {
         self.pipe_workflow(id, event.into());
     }
 
-    pub fn status_completed(&self, id: i64) {
+    pub(crate) fn status_rejected(&self, id: i64) {
         self.status(id, RequestStatus::Rejected);
     }
 
-    pub fn status(&self, id: i64, to_status: RequestStatus) {
+    pub(crate) fn status(&self, id: i64, to_status: RequestStatus) {
         let event = WorkflowStatusChanged {
             envelope: self.envelope(id, Uuid::nil(), "workflow.status_changed", self.now()),
             request_id: id,
@@ -174,11 +175,11 @@ impl World {
         self.workflow.pipe(id.to_string(), event).unwrap();
     }
 
-    pub fn manager(&self, id: i64, region: &str, capacity: i32) {
+    pub(crate) fn manager(&self, id: i64, region: &str, capacity: i32) {
         self.manager_is(id, region, capacity, true);
     }
 
-    pub fn manager_is(&self, id: i64, region: &str, capacity: i32, active: bool) {
+    pub(crate) fn manager_is(&self, id: i64, region: &str, capacity: i32, active: bool) {
         let manager = Manager {
             manager_id: id,
             name: "n".to_owned(),
@@ -190,12 +191,12 @@ impl World {
         self.managers.pipe(id.to_string(), Some(manager)).unwrap();
     }
 
-    pub fn manager_gone(&self, id: i64) {
+    pub(crate) fn manager_gone(&self, id: i64) {
         self.managers.pipe(id.to_string(), None).unwrap();
     }
 
     /// New assignments: key, event, Kafka timestamp.
-    pub fn assignments(&self) -> Vec<(String, WorkflowManagerAssigned, Timestamp)> {
+    pub(crate) fn assignments(&self) -> Vec<(String, WorkflowManagerAssigned, Timestamp)> {
         let records = self.output.read_records().unwrap().into_iter();
         let assigned = records.filter_map(|record| match record.value {
             WorkflowEvent::ManagerAssigned(event) => Some((record.key, event, record.timestamp)),
@@ -205,7 +206,7 @@ impl World {
     }
 
     /// New events as short text.
-    pub fn published(&self) -> Vec<String> {
+    pub(crate) fn published(&self) -> Vec<String> {
         let records = self.output.read_records().unwrap();
         let events = records.into_iter().map(|record| record.value);
         events
@@ -223,7 +224,7 @@ impl World {
     }
 
     /// How many requests are remembered, open or closed.
-    pub fn remembered(&self) -> usize {
+    pub(crate) fn remembered(&self) -> usize {
         let count = |store: &mut KeyValueStore<i64, RequestEntry>| store.all().unwrap().count();
         self.driver.with_store("requests", count).unwrap()
     }

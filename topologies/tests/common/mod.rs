@@ -1,3 +1,3 @@
 //! What several tests need: small worlds of events around one topology.
 
-pub mod manager_assignment;
+pub(crate) mod manager_assignment;
