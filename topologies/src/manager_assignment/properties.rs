@@ -114,6 +114,7 @@ struct Network {
     published: Vec<Published>,
 }
 
+#[allow(clippy::large_enum_variant)] // a few hundred of them live at a time
 enum Message {
     ToRequest(RequestInput),
     ToDirectory(ManagerId, Option<DirectoryEntry>),
