@@ -114,11 +114,12 @@ struct Network {
     published: Vec<Published>,
 }
 
+/// What is on its way, by addressee.
 #[allow(clippy::large_enum_variant)] // a few hundred of them live at a time
 enum Message {
-    ToRequest(RequestInput),
-    ToDirectory(ManagerId, Option<DirectoryEntry>),
-    ToRegion(ToRegion),
+    Request(RequestInput),
+    Directory(ManagerId, Option<DirectoryEntry>),
+    Region(ToRegion),
 }
 
 impl Network {
@@ -144,17 +145,17 @@ impl Network {
         match event {
             Event::Created(s) => {
                 let channel = format!("events {}", s.region);
-                self.send(channel, Message::ToRequest(RequestInput::Created(s)));
+                self.send(channel, Message::Request(RequestInput::Created(s)));
             }
             Event::Updated(s) => {
                 let channel = format!("events {}", s.region);
-                self.send(channel, Message::ToRequest(RequestInput::Updated(s)));
+                self.send(channel, Message::Request(RequestInput::Updated(s)));
             }
             Event::Closed(id) => {
-                self.send("workflow".to_owned(), Message::ToRequest(RequestInput::Closed(id)));
+                self.send("workflow".to_owned(), Message::Request(RequestInput::Closed(id)));
             }
             Event::Manager(id, entry) => {
-                self.send(format!("managers {id}"), Message::ToDirectory(id, entry));
+                self.send(format!("managers {id}"), Message::Directory(id, entry));
             }
             Event::Punctuated => {
                 let out = self.regions(|rules| rules.punctuate().unwrap());
@@ -170,26 +171,26 @@ impl Network {
         let message = self.channels.values_mut().nth(choice % count).and_then(VecDeque::pop_front);
         match message {
             None => return false,
-            Some(Message::ToRequest(input)) => {
+            Some(Message::Request(input)) => {
                 let mut out = Vec::new();
                 RequestRules::new(&self.settings, &mut self.state, &mut out, self.now_ms)
                     .apply(input)
                     .unwrap();
                 for to_region in out {
                     let channel = format!("request to {}", to_region.region);
-                    self.send(channel, Message::ToRegion(to_region));
+                    self.send(channel, Message::Region(to_region));
                 }
             }
-            Some(Message::ToDirectory(id, new)) => {
+            Some(Message::Directory(id, new)) => {
                 let changes = directory_changes(id, self.directory.get(&id), new.as_ref());
                 self.directory.remove(&id);
                 self.directory.extend(new.map(|new| (id, new)));
                 for to_region in changes {
                     let channel = format!("directory to {}", to_region.region);
-                    self.send(channel, Message::ToRegion(to_region));
+                    self.send(channel, Message::Region(to_region));
                 }
             }
-            Some(Message::ToRegion(ToRegion { region, input })) => {
+            Some(Message::Region(ToRegion { region, input })) => {
                 let out = self.regions(|rules| rules.apply(&region, input).unwrap());
                 self.check_limits(&out);
                 self.sort_out(out);
@@ -214,7 +215,7 @@ impl Network {
             match output {
                 RegionOutput::Returned(returned) => {
                     let channel = format!("region to request {}", returned.request_id);
-                    self.send(channel, Message::ToRequest(RequestInput::Returned(returned)));
+                    self.send(channel, Message::Request(RequestInput::Returned(returned)));
                 }
                 RegionOutput::Assigned(a) => self.published.push(Published::Assigned {
                     request_id: a.request_id,
