@@ -10,6 +10,7 @@ mod nullable;
 mod operators;
 pub mod processor;
 mod record;
+mod runtime;
 pub mod serdes;
 pub mod store;
 mod task;
@@ -31,5 +32,6 @@ pub use processor::{
     Processor, ProcessorContext, ProcessorSupplier, PunctuationType, PunctuatorId, StoreHandle,
 };
 pub use record::{Header, Headers, RawRecord, Record, RecordMetadata};
+pub use runtime::{Components, Handle, KafkaStreams, State, TaskInfo, TaskState, client_settings};
 pub use time::{Clock, MockClock, SystemClock, Timestamp};
 pub use topology::{Stores, Topology};

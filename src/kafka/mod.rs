@@ -256,11 +256,8 @@ pub trait Admin: Send {
     /// Creates topics; ones that exist already are left alone.
     fn create_topics(&mut self, topics: &[NewTopic], timeout: Duration) -> Result<()>;
     /// The effective configuration of a topic.
-    fn topic_configs(
-        &mut self,
-        topic: &str,
-        timeout: Duration,
-    ) -> Result<BTreeMap<String, String>>;
+    fn topic_configs(&mut self, topic: &str, timeout: Duration)
+    -> Result<BTreeMap<String, String>>;
     /// Changes configuration entries of a topic, leaving the others.
     fn alter_topic_configs(
         &mut self,
@@ -273,9 +270,6 @@ pub trait Admin: Send {
     /// Number of live brokers.
     fn broker_count(&mut self, timeout: Duration) -> Result<usize>;
     /// Deletes records before the given offsets (repartition topics).
-    fn delete_records(
-        &mut self,
-        before: &[(TopicPartition, i64)],
-        timeout: Duration,
-    ) -> Result<()>;
+    fn delete_records(&mut self, before: &[(TopicPartition, i64)], timeout: Duration)
+    -> Result<()>;
 }

@@ -8,7 +8,7 @@ mod stateless;
 mod table_source;
 
 pub(crate) use aggregate::KStreamAggregate;
-pub(crate) use join::{GetterSupplier, StreamGlobalTableJoin, StreamTableJoin, ValueGetter};
+pub(crate) use join::{GetterSupplier, StreamGlobalTableJoin, StreamTableJoin};
 pub(crate) use stateless::{
     Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, TableToStream,
 };

@@ -97,7 +97,7 @@ impl TaskBuilder {
         let store = builder.build(engine, &changelog, self.settings.store_cache_bytes_max)?;
         let position = store.position().unwrap_or(0);
         let changelog = builder.changelog().map(|_| changelog);
-        Ok(TaskStore { store, changelog, position, unacknowledged: 0 })
+        Ok(TaskStore { store, changelog, position })
     }
 
     /// Deletes a store's files.
@@ -165,6 +165,7 @@ impl TaskBuilder {
             attempt: 0,
             has_effects: false,
             slots,
+            latency_samples: Vec::new(),
             state: self.task_state(id, members, partitions, store_names),
         };
         task.init()?;

@@ -42,6 +42,11 @@ impl GlobalTask {
         self.store.clone()
     }
 
+    /// The topic's offset after what the store holds.
+    pub(crate) fn position(&self) -> Option<i64> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).position()
+    }
+
     /// Applies one record. Bad ones are skipped and logged: a global table has no dead-letter topic.
     pub(crate) fn apply(&mut self, record: &RawRecord) -> Result<()> {
         let mut guard = self.store.lock().unwrap_or_else(PoisonError::into_inner);

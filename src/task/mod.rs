@@ -12,7 +12,6 @@ mod stream_task;
 
 pub(crate) use build::{TaskBuilder, TaskSettings};
 pub(crate) use global_task::GlobalTask;
-pub(crate) use partition_group::PartitionGroup;
 pub(crate) use stream_task::{Step, StreamTask, TaskStore};
 
 use std::sync::Arc;

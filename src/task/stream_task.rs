@@ -20,6 +20,9 @@ use crate::store::{ChangelogWriter, StateStore};
 use crate::telemetry::TaskMetrics;
 use crate::time::Timestamp;
 
+/// Latencies measured a commit: all of them at low load, the longest ones at high.
+const LATENCY_SAMPLES: usize = 64;
+
 /// A store of a task, with where it is logged.
 pub(crate) struct TaskStore {
     pub(crate) store: Box<dyn StateStore>,
@@ -27,8 +30,6 @@ pub(crate) struct TaskStore {
     pub(crate) changelog: Option<Arc<str>>,
     /// The changelog offset after what the store holds; never above the truth, and below it only by markers.
     pub(crate) position: i64,
-    /// Records written to the changelog since the last commit.
-    pub(crate) unacknowledged: i64,
 }
 
 /// What [`StreamTask::process_next`] did.
@@ -58,6 +59,8 @@ pub(crate) struct StreamTask {
     pub(super) has_effects: bool,
     /// Which source node's slot each partition has.
     pub(super) slots: Vec<usize>,
+    /// Event times of the first records since the last commit; they have waited longest.
+    pub(super) latency_samples: Vec<Timestamp>,
 }
 
 pub(super) struct Changelog {
@@ -95,10 +98,6 @@ impl StreamTask {
     /// The event time of the first record waiting on a partition.
     pub(crate) fn waiting_since(&self, partition: usize) -> Option<Timestamp> {
         self.group.queues[partition].records.front().map(|record| record.timestamp)
-    }
-
-    pub(crate) fn stream_time(&self) -> Option<Timestamp> {
-        self.state.stream_time
     }
 
     /// Adds a record to a partition's queue.
@@ -180,6 +179,9 @@ impl StreamTask {
         self.attempt = 0;
         let queue = &mut self.group.queues[partition];
         if let Some(time) = queue.head {
+            if self.latency_samples.len() < LATENCY_SAMPLES {
+                self.latency_samples.push(time);
+            }
             queue.partition_time = queue.partition_time.max(Some(time));
         }
         self.group.pop(partition);
@@ -427,7 +429,11 @@ impl StreamTask {
     /// Last step of a commit, after the broker has it: moves the store writes to disk, with the changelog position.
     ///
     /// `in_transaction`: the changelog also got a commit marker, if anything was written to it.
-    pub(crate) fn post_commit(&mut self, in_transaction: bool) -> Result<()> {
+    /// `now` is the wall-clock time, for the latency of what has just become readable.
+    pub(crate) fn post_commit(&mut self, in_transaction: bool, now: Timestamp) -> Result<()> {
+        for time in self.latency_samples.drain(..) {
+            self.metrics.latency(now.since(time));
+        }
         for (store, changelog) in self.stores.iter_mut().zip(&mut self.changelogs) {
             if changelog.unacknowledged > 0 {
                 changelog.position += changelog.unacknowledged + i64::from(in_transaction);
@@ -475,7 +481,6 @@ impl StreamTask {
             store,
             changelog: changelog.topic,
             position: changelog.position,
-            unacknowledged: changelog.unacknowledged,
         };
         stores.into_iter().zip(changelogs).map(join).collect()
     }

@@ -1,41 +1,57 @@
 //! Every metric of the engine: name, unit, labels. Handles are made once a task or thread; the hot path only increments.
+//!
+//! Names and units follow the plan that the reference page is made from: prefix `kstreams_`, base units, histograms instead of averages,
+//! and no label without a bound: `task` and `partition` on counters and gauges only.
 
-use metrics::{Counter, Unit, counter, describe_counter};
+mod describe;
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::dlq::{Decision, Stage};
 use crate::ids::{TaskId, TopicPartition};
+use crate::runtime::{State, TaskInfo, TaskState};
+
+pub use describe::{describe, histogram_buckets};
+
+type Labels = Vec<(&'static str, String)>;
 
 /// The metrics of one task.
 pub(crate) struct TaskMetrics {
+    labels: Labels,
     app: String,
-    subtopology: String,
     /// Records taken through the subtopology, skipped and dead-lettered ones included.
     pub(crate) processed: Counter,
+    latency: Histogram,
 }
 
 impl TaskMetrics {
     pub(crate) fn new(app: &str, task: TaskId, partitions: &[TopicPartition]) -> Self {
-        let labels = [("app", app.to_owned()), ("task", task.to_string())];
         for partition in partitions {
             // Zero from the start, so that the first bad record shows as an increase.
             for stage in [Stage::Deserialize, Stage::Process, Stage::Produce] {
                 dead_letters(app, &partition.topic, stage, Decision::DeadLetter).increment(0);
             }
         }
+        let of_task = vec![("app", app.to_owned()), ("task", task.to_string())];
+        let labels = vec![("app", app.to_owned()), ("subtopology", task.subtopology.to_string())];
         Self {
             app: app.to_owned(),
-            subtopology: task.subtopology.to_string(),
-            processed: counter!("kstreams_task_records_processed_total", &labels),
+            processed: counter!("kstreams_task_records_processed_total", &of_task),
+            latency: histogram!("kstreams_record_e2e_latency_seconds", &labels),
+            labels,
         }
     }
 
+    /// From a record's event time to the commit that made its results readable.
+    pub(crate) fn latency(&self, latency: Duration) {
+        self.latency.record(latency.as_secs_f64());
+    }
+
     pub(crate) fn dropped(&self, node: &str, reason: &'static str) {
-        let labels = [
-            ("app", self.app.clone()),
-            ("subtopology", self.subtopology.clone()),
-            ("node", node.to_owned()),
-            ("reason", reason.to_owned()),
-        ];
+        let mut labels = self.labels.clone();
+        labels.extend([("node", node.to_owned()), ("reason", reason.to_owned())]);
         counter!("kstreams_records_dropped_total", &labels).increment(1);
     }
 
@@ -44,11 +60,8 @@ impl TaskMetrics {
     }
 
     pub(crate) fn punctuation_failed(&self, node: &str) {
-        let labels = [
-            ("app", self.app.clone()),
-            ("subtopology", self.subtopology.clone()),
-            ("node", node.to_owned()),
-        ];
+        let mut labels = self.labels.clone();
+        labels.push(("node", node.to_owned()));
         counter!("kstreams_punctuation_failures_total", &labels).increment(1);
     }
 }
@@ -68,26 +81,173 @@ fn dead_letters(app: &str, topic: &str, stage: Stage, decision: Decision) -> Cou
     counter!("kstreams_dlq_records_total", &labels)
 }
 
-/// Tells the recorder what the metrics mean.
-pub fn describe() {
-    describe_counter!(
-        "kstreams_task_records_processed_total",
-        Unit::Count,
-        "Records taken through a task's subtopology"
-    );
-    describe_counter!(
-        "kstreams_records_dropped_total",
-        Unit::Count,
-        "Records dropped by an operator, by reason"
-    );
-    describe_counter!(
-        "kstreams_dlq_records_total",
-        Unit::Count,
-        "Records that failed, by source topic, stage and what became of them"
-    );
-    describe_counter!(
-        "kstreams_punctuation_failures_total",
-        Unit::Count,
-        "Punctuations that failed and were undone"
-    );
+/// The metrics of a client.
+pub(crate) struct ClientMetrics {
+    app: String,
+    rebalances: Counter,
+}
+
+impl ClientMetrics {
+    pub(crate) fn new(app: &str) -> Self {
+        let rebalances = counter!("kstreams_rebalances_total", "app" => app.to_owned());
+        rebalances.increment(0);
+        Self { app: app.to_owned(), rebalances }
+    }
+
+    pub(crate) fn set_state(&self, now: State) {
+        for state in State::ALL {
+            let labels = [("app", self.app.clone()), ("state", state.to_string())];
+            let value = if state == now { 1.0 } else { 0.0 };
+            gauge!("kstreams_client_state", &labels).set(value);
+        }
+    }
+
+    pub(crate) fn set_tasks<'a>(&self, tasks: impl Iterator<Item = &'a TaskInfo>) {
+        let mut counts = [0.0; 4];
+        for task in tasks {
+            counts[task.state as usize] += 1.0;
+        }
+        let names = [
+            (TaskState::Restoring, "restoring"),
+            (TaskState::Running, "running"),
+            (TaskState::Suspended, "suspended"),
+            (TaskState::Retrying, "retrying"),
+        ];
+        for (state, name) in names {
+            let labels = [("app", self.app.clone()), ("state", name.to_owned())];
+            gauge!("kstreams_tasks", &labels).set(counts[state as usize]);
+        }
+    }
+
+    /// The number of stream threads that run.
+    pub(crate) fn set_threads(&self, alive: usize) {
+        let labels = [("app", self.app.clone()), ("state", "alive".to_owned())];
+        #[allow(clippy::cast_precision_loss)] // a handful
+        gauge!("kstreams_threads", &labels).set(alive as f64);
+    }
+
+    pub(crate) fn rebalanced(&self) {
+        self.rebalances.increment(1);
+    }
+}
+
+/// What a stream thread spends its time on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Poll,
+    Process,
+    Commit,
+}
+
+/// The metrics of a stream thread.
+pub(crate) struct ThreadMetrics {
+    app: String,
+    seconds: [Counter; 3],
+    nanos: [std::cell::Cell<u64>; 3],
+    processed: Counter,
+    commit_duration: Histogram,
+}
+
+impl ThreadMetrics {
+    pub(crate) fn new(app: &str, thread: usize) -> Self {
+        let seconds = ["poll", "process", "commit"].map(|phase| {
+            let labels = [
+                ("app", app.to_owned()),
+                ("thread", thread.to_string()),
+                ("phase", phase.to_owned()),
+            ];
+            counter!("kstreams_thread_time_microseconds_total", &labels)
+        });
+        for outcome in ["commit", "abort"] {
+            transactions(app, outcome).increment(0);
+        }
+        let labels = [("app", app.to_owned()), ("thread", thread.to_string())];
+        Self {
+            app: app.to_owned(),
+            seconds,
+            nanos: Default::default(),
+            processed: counter!("kstreams_thread_records_processed_total", &labels),
+            commit_duration: histogram!("kstreams_commit_duration_seconds", "app" => app.to_owned()),
+        }
+    }
+
+    /// Adds time spent on a phase; fractions of a microsecond are kept for the next call.
+    pub(crate) fn phase(&self, phase: Phase, spent: Duration) {
+        let rest = &self.nanos[phase as usize];
+        let nanos = rest.get() + u64::try_from(spent.as_nanos()).unwrap_or(0);
+        self.seconds[phase as usize].increment(nanos / 1000);
+        rest.set(nanos % 1000);
+    }
+
+    pub(crate) fn processed(&self, records: usize) {
+        self.processed.increment(records as u64);
+    }
+
+    pub(crate) fn committed(&self, took: Duration) {
+        self.phase(Phase::Commit, took);
+        self.commit_duration.record(took.as_secs_f64());
+    }
+
+    pub(crate) fn transaction(&self, outcome: &'static str) {
+        transactions(&self.app, outcome).increment(1);
+    }
+
+    /// How far a partition is behind, in records and in time.
+    pub(crate) fn lag(
+        &self,
+        partition: &TopicPartition,
+        end: Option<i64>,
+        position: Option<i64>,
+        waiting: Option<Duration>,
+    ) {
+        let lag = end.zip(position).map_or(0, |(end, position)| (end - position).max(0));
+        #[allow(clippy::cast_precision_loss)] // a gauge
+        self.lag_gauge("kstreams_consumer_lag_records", partition).set(lag as f64);
+        let waiting = waiting.unwrap_or_default().as_secs_f64();
+        self.lag_gauge("kstreams_consumer_lag_seconds", partition).set(waiting);
+    }
+
+    /// A partition that has gone elsewhere lags no more here.
+    pub(crate) fn forget_lag(&self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.lag_gauge("kstreams_consumer_lag_records", partition).set(0.0);
+            self.lag_gauge("kstreams_consumer_lag_seconds", partition).set(0.0);
+        }
+    }
+
+    fn lag_gauge(&self, name: &'static str, partition: &TopicPartition) -> Gauge {
+        let labels = [
+            ("app", self.app.clone()),
+            ("topic", partition.topic.to_string()),
+            ("partition", partition.partition.to_string()),
+        ];
+        gauge!(name, &labels)
+    }
+}
+
+fn transactions(app: &str, outcome: &'static str) -> Counter {
+    let labels = [("app", app.to_owned()), ("outcome", outcome.to_owned())];
+    counter!("kstreams_transactions_total", &labels)
+}
+
+/// The metrics of restoration.
+pub(crate) struct RestoreMetrics {
+    app: String,
+    duration: Histogram,
+}
+
+impl RestoreMetrics {
+    pub(crate) fn new(app: &str) -> Self {
+        let duration = histogram!("kstreams_restore_duration_seconds", "app" => app.to_owned());
+        Self { app: app.to_owned(), duration }
+    }
+
+    pub(crate) fn restored(&self, store: &str, records: u64) {
+        let labels = [("app", self.app.clone()), ("store", store.to_owned())];
+        counter!("kstreams_restore_records_total", &labels).increment(records);
+    }
+
+    pub(crate) fn finished(&self, took: Duration) {
+        self.duration.record(took.as_secs_f64());
+    }
 }

@@ -338,7 +338,7 @@ impl Inner {
     fn commit(&mut self) -> Result<()> {
         if let Some(task) = &mut self.task {
             task.prepare_commit(&mut self.sink)?;
-            task.post_commit(false)?;
+            task.post_commit(false, self.clock.now())?;
         }
         self.capture()
     }

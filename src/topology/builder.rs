@@ -325,7 +325,6 @@ impl Topology {
             parents,
             children: Vec::new(),
             stores: Vec::new(),
-            input,
             output,
             global: false,
         });

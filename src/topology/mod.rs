@@ -16,7 +16,6 @@ pub use builder::{SourceOptions, Topology};
 pub use copartition::PartitionPlan;
 pub use internal_topics::InternalTopic;
 pub(crate) use internal_topics::{TopicName, changelog_topic};
-pub(crate) use node::{NodeSpec, Role, SinkFactory, TypeTag};
-pub(crate) use state_store::{GlobalStoreSpec, StoreSpec};
+pub(crate) use node::{Role, TypeTag};
 pub use state_store::{KeyValueStoreBuilder, StoreBuilder, StoreKind, Stores};
 pub use subtopology::Subtopology;

@@ -61,7 +61,6 @@ pub(crate) struct NodeSpec {
     pub(crate) children: Vec<usize>,
     /// Connected stores, in the order of connection.
     pub(crate) stores: Vec<Arc<str>>,
-    pub(crate) input: Option<TypeTag>,
     pub(crate) output: Option<TypeTag>,
     /// Belongs to a global store: runs in the global thread and makes no task.
     pub(crate) global: bool,

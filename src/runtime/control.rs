@@ -1,0 +1,187 @@
+//! The control thread: the group's events become commands to the stream threads.
+//!
+//! It alone talks to the [`Membership`]. Revoked: the threads commit and suspend, then the broker gets its answer. Lost: they drop everything.
+//! Assigned: tasks are placed on threads. A thread that makes no progress for `max.poll.interval.ms` fails the client, and so gives its tasks up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::assignment::{place, tasks_of};
+use super::shared::Shared;
+use super::state::State;
+use super::stream_thread::{Command, Report};
+use crate::config::StreamsConfig;
+use crate::error::{Error, Result};
+use crate::ids::{TaskId, TopicPartition};
+use crate::kafka::{KafkaClients, Membership, MembershipEvent};
+use crate::task::TaskBuilder;
+use crate::telemetry::ClientMetrics;
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// A stream thread as the control thread sees it.
+pub(super) struct ThreadHandle {
+    pub(super) commands: Sender<Command>,
+    pub(super) wake: Arc<dyn Fn() + Send + Sync>,
+    pub(super) alive_at_ms: Arc<AtomicU64>,
+}
+
+impl ThreadHandle {
+    pub(super) fn send(&self, command: Command) {
+        // A thread that has ended has reported why.
+        let _ = self.commands.send(command);
+        (self.wake)();
+    }
+}
+
+pub(super) struct ControlThread {
+    pub(super) clients: Arc<dyn KafkaClients>,
+    pub(super) membership: Box<dyn Membership>,
+    pub(super) topics: Vec<Arc<str>>,
+    pub(super) builder: TaskBuilder,
+    pub(super) config: Arc<StreamsConfig>,
+    pub(super) threads: Vec<ThreadHandle>,
+    pub(super) reports: Receiver<Report>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) metrics: ClientMetrics,
+    /// Where each task was placed.
+    pub(super) placed: BTreeMap<TaskId, usize>,
+}
+
+impl ControlThread {
+    pub(super) fn run(&mut self) -> Result<()> {
+        self.metrics.set_threads(self.threads.len());
+        while !self.shared.is_stopping() {
+            match self.membership.poll(POLL)? {
+                Some(event) => self.handle(event)?,
+                None => self.serve_reports()?,
+            }
+            self.watch()?;
+        }
+        self.stop_threads();
+        self.metrics.set_threads(0);
+        Ok(())
+    }
+
+    pub(super) fn stop_threads(&self) {
+        for thread in &self.threads {
+            thread.send(Command::Stop);
+        }
+    }
+
+    /// Leaves the group; after the threads have ended.
+    pub(super) fn leave(self) -> Result<()> {
+        self.membership.leave()
+    }
+
+    fn handle(&mut self, event: MembershipEvent) -> Result<()> {
+        match event {
+            MembershipEvent::Assigned(partitions) => {
+                let tasks = tasks_of(&self.builder, &partitions);
+                tracing::info!(tasks = %listed(&tasks), "assigned");
+                self.metrics.rebalanced();
+                let placed = place(&tasks, &self.placed, self.threads.len());
+                self.placed.clear();
+                for (index, (thread, tasks)) in self.threads.iter().zip(placed).enumerate() {
+                    self.placed.extend(tasks.iter().map(|task| (*task, index)));
+                    let group = self.membership.group_metadata();
+                    let committer = self.membership.committer();
+                    thread.send(Command::Assign { tasks, group, committer });
+                }
+                if tasks.is_empty() {
+                    self.shared.become_state(State::Rebalancing);
+                    self.shared.become_state(State::Running);
+                }
+                self.membership.acknowledge()
+            }
+            MembershipEvent::Revoked(partitions) => {
+                tracing::info!(partitions = partitions.len(), "revoked");
+                self.tell_all(|done| Command::Revoke { done });
+                self.membership.acknowledge()
+            }
+            MembershipEvent::Lost(partitions) => {
+                tracing::warn!(
+                    partitions = partitions.len(),
+                    "lost: another member owns them already"
+                );
+                self.tell_all(|done| Command::Lost { done });
+                self.placed.clear();
+                self.membership.acknowledge()
+            }
+            MembershipEvent::Trouble(text) => {
+                tracing::warn!(text, "trouble with the brokers");
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends a command to every thread, and waits for their answers, no longer than a member may be silent.
+    fn tell_all(&self, command: impl Fn(Sender<()>) -> Command) {
+        let (done, answers) = bounded(self.threads.len());
+        for thread in &self.threads {
+            thread.send(command(done.clone()));
+        }
+        drop(done);
+        let clock = &self.builder.settings.clock;
+        let deadline = clock.monotonic() + self.config.max_poll_interval / 2;
+        for _ in &self.threads {
+            let left = deadline.saturating_sub(clock.monotonic());
+            if answers.recv_timeout(left).is_err() {
+                break; // a thread has ended, or the time is over
+            }
+        }
+    }
+
+    /// A thread that was fenced has dropped its tasks; the others drop theirs, and the group is joined anew.
+    fn serve_reports(&mut self) -> Result<()> {
+        let mut migrated = false;
+        while let Ok(Report::Migrated) = self.reports.try_recv() {
+            migrated = true;
+        }
+        if migrated {
+            self.tell_all(|done| Command::Lost { done });
+            self.placed.clear();
+            let topics = std::mem::take(&mut self.topics);
+            let fresh = self.clients.membership(&topics)?;
+            self.topics = topics;
+            std::mem::replace(&mut self.membership, fresh).leave()?;
+        }
+        Ok(())
+    }
+
+    fn watch(&self) -> Result<()> {
+        let now = self.builder.settings.clock.monotonic();
+        for (index, thread) in self.threads.iter().enumerate() {
+            let alive = Duration::from_millis(thread.alive_at_ms.load(Ordering::Relaxed));
+            let silent = now.saturating_sub(alive);
+            if silent > self.config.max_poll_interval {
+                return Err(Error::fatal(format!(
+                    "stream thread {index} made no progress for {} s (max.poll.interval.ms)",
+                    silent.as_secs()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn listed(tasks: &[TaskId]) -> String {
+    tasks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// The topics a member subscribes to: all that tasks read.
+pub(super) fn subscription(builder: &TaskBuilder) -> Vec<Arc<str>> {
+    let mut topics: Vec<Arc<str>> = builder
+        .plan
+        .task_ids()
+        .flat_map(|task| builder.source_partitions(task))
+        .map(|TopicPartition { topic, .. }| topic)
+        .collect();
+    topics.sort();
+    topics.dedup();
+    topics
+}

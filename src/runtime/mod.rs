@@ -1,0 +1,475 @@
+//! The runtime: clients, threads and commits around the tasks.
+//!
+//! ```text
+//! KafkaStreams ─┬─ control thread   Membership: assigned, revoked, lost ──► commands
+//!               ├─ stream thread …  Consumer + Producer + tasks: poll → process → punctuate → commit
+//!               ├─ restore thread   changelogs → stores, for all stream threads
+//!               └─ global thread    topics → global stores
+//! ```
+//!
+//! Deliberately absent: what operators do. The runtime knows tasks, not windows or joins.
+
+mod assignment;
+mod control;
+mod global_thread;
+mod restore;
+mod shared;
+mod sink;
+mod state;
+mod state_dir;
+mod stream_thread;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use self::control::{ControlThread, ThreadHandle, subscription};
+use self::global_thread::GlobalThread;
+use self::restore::{ReplyTo, RestoreCommand, RestoreThread};
+use self::shared::Shared;
+use self::sink::{ProducerSink, RECORD_BYTES_MAX};
+use self::state_dir::StateDir;
+use self::stream_thread::{Report, StreamThread};
+use crate::config::StreamsConfig;
+use crate::dlq::ErrorHandlers;
+use crate::error::{Error, Result};
+use crate::kafka::librdkafka::{ClientSettings, LibrdkafkaClients};
+use crate::kafka::{ConsumerPurpose, KafkaClients};
+use crate::store::Engines;
+use crate::task::{TaskBuilder, TaskSettings};
+use crate::telemetry::{ClientMetrics, RestoreMetrics, ThreadMetrics};
+use crate::time::{Clock, SystemClock};
+use crate::topology::{PartitionPlan, Topology};
+
+pub use self::shared::{TaskInfo, TaskState};
+pub use self::state::State;
+
+/// The parts of a client that are not plain settings.
+#[derive(Clone)]
+pub struct Components {
+    /// Makes the Kafka clients.
+    pub clients: Arc<dyn KafkaClients>,
+    /// Where persistent stores live.
+    pub engines: Arc<dyn Engines>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What becomes of bad records.
+    pub handlers: ErrorHandlers,
+}
+
+impl Components {
+    /// librdkafka, RocksDB (without the feature `rocksdb`: memory), the system's clock, and dead letters for every bad record.
+    ///
+    /// # Errors
+    /// `Invalid` for client settings that librdkafka does not know.
+    pub fn from_config(config: &StreamsConfig) -> Result<Self> {
+        let mut handlers = ErrorHandlers::default();
+        handlers.processing_retries = config.processing_retries;
+        Ok(Self {
+            clients: Arc::new(LibrdkafkaClients::new(client_settings(config))?),
+            engines: engines(config)?,
+            clock: Arc::new(SystemClock::default()),
+            handlers,
+        })
+    }
+}
+
+#[cfg(feature = "rocksdb")]
+fn engines(config: &StreamsConfig) -> Result<Arc<dyn Engines>> {
+    use crate::store::rocksdb::{RocksDbEngines, RocksDbOptions};
+    let memory_bytes_max = config.rocksdb_memory_bytes_max;
+    let options = RocksDbOptions { memory_bytes_max, memtable_bytes_max: memory_bytes_max / 2 };
+    Ok(Arc::new(RocksDbEngines::new(&options)?))
+}
+
+#[cfg(not(feature = "rocksdb"))]
+fn engines(_: &StreamsConfig) -> Result<Arc<dyn Engines>> {
+    Ok(Arc::new(crate::store::MemoryEngines::default()))
+}
+
+/// The client settings that a configuration means.
+pub fn client_settings(config: &StreamsConfig) -> ClientSettings {
+    let mut settings = ClientSettings::new(&config.bootstrap_servers, &config.application_id);
+    if !config.client_id.is_empty() {
+        settings.client_id.clone_from(&config.client_id);
+    }
+    settings.group_instance_id.clone_from(&config.group_instance_id);
+    settings.session_timeout = config.session_timeout;
+    settings.heartbeat_interval = config.heartbeat_interval;
+    settings.exactly_once = config.is_exactly_once();
+    settings.common.clone_from(&config.client);
+    settings.consumer.clone_from(&config.consumer);
+    settings.producer.clone_from(&config.producer);
+    settings
+}
+
+/// Runs a topology on a cluster. Source: `org.apache.kafka.streams.KafkaStreams`.
+///
+/// ```no_run
+/// # fn main() -> kstreams::Result<()> {
+/// use kstreams::{KafkaStreams, StreamsBuilder, StreamsConfig};
+///
+/// let builder = StreamsBuilder::new();
+/// builder.stream::<String, String>("in").to("out");
+/// let config = StreamsConfig::new("copy", "127.0.0.1:9092");
+/// let mut streams = KafkaStreams::new(builder.build()?, config)?;
+/// streams.start()?;
+/// streams.wait()
+/// # }
+/// ```
+pub struct KafkaStreams {
+    topology: Arc<Topology>,
+    config: Arc<StreamsConfig>,
+    components: Components,
+    plan: Arc<PartitionPlan>,
+    state_dir: Arc<StateDir>,
+    shared: Arc<Shared>,
+    supervisor: Option<JoinHandle<()>>,
+}
+
+/// A view of a running client, for other threads.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    topology: Arc<Topology>,
+}
+
+impl Handle {
+    /// What the client is doing.
+    pub fn state(&self) -> State {
+        self.shared.state()
+    }
+
+    /// Where the tasks are and what they do.
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        self.shared.tasks()
+    }
+
+    /// Why the client failed, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.shared.failure_text()
+    }
+
+    /// The topology's description.
+    pub fn describe(&self) -> String {
+        self.topology.describe()
+    }
+
+    /// Asks for an ordered stop, and returns at once.
+    pub fn close(&self) {
+        self.shared.request_stop();
+    }
+}
+
+impl KafkaStreams {
+    /// Prepares a client with the usual components.
+    ///
+    /// # Errors
+    /// As [`with_components`](Self::with_components).
+    pub fn new(topology: Topology, config: StreamsConfig) -> Result<Self> {
+        config.validate()?;
+        let components = Components::from_config(&config)?;
+        Self::with_components(topology, config, components)
+    }
+
+    /// Checks settings and topics, creates internal topics, and locks the state folder. Nothing runs yet.
+    ///
+    /// # Errors
+    /// `Invalid` for a setting, topic or folder that will not do, `Retriable` where no broker answers.
+    pub fn with_components(
+        topology: Topology,
+        config: StreamsConfig,
+        components: Components,
+    ) -> Result<Self> {
+        config.validate()?;
+        let mut admin = components.clients.admin()?;
+        let plan = topics::prepare(&topology, &config, &components.handlers, &mut *admin)?;
+        let state_dir = Arc::new(StateDir::open(&config.state_dir, &config.application_id)?);
+        let metrics = ClientMetrics::new(&config.application_id);
+        Ok(Self {
+            topology: Arc::new(topology),
+            config: Arc::new(config),
+            components,
+            plan: Arc::new(plan),
+            state_dir,
+            shared: Arc::new(Shared::new(metrics)),
+            supervisor: None,
+        })
+    }
+
+    /// Starts the threads, and returns at once; [`state`](Self::state) says when they run.
+    ///
+    /// # Errors
+    /// `Invalid` when called twice, `Fatal` where a client cannot be made.
+    pub fn start(&mut self) -> Result<()> {
+        if self.shared.state() != State::Created {
+            return Err(Error::invalid("start was called twice; build another KafkaStreams"));
+        }
+        self.shared.become_state(State::Rebalancing);
+        let launch = Launch {
+            topology: self.topology.clone(),
+            config: self.config.clone(),
+            components: self.components.clone(),
+            plan: self.plan.clone(),
+            state_dir: self.state_dir.clone(),
+            shared: self.shared.clone(),
+        };
+        let shared = self.shared.clone();
+        let supervisor = std::thread::Builder::new()
+            .name("kstreams-control".to_owned())
+            .spawn(move || supervise(launch, &shared))
+            .map_err(|e| Error::fatal("cannot start the control thread").with_source(e))?;
+        self.supervisor = Some(supervisor);
+        Ok(())
+    }
+
+    /// What the client is doing.
+    pub fn state(&self) -> State {
+        self.shared.state()
+    }
+
+    /// A view for other threads.
+    pub fn handle(&self) -> Handle {
+        Handle { shared: self.shared.clone(), topology: self.topology.clone() }
+    }
+
+    /// Waits until the client has stopped.
+    ///
+    /// # Errors
+    /// The failure that stopped it.
+    pub fn wait(&mut self) -> Result<()> {
+        if let Some(supervisor) = self.supervisor.take()
+            && supervisor.join().is_err()
+        {
+            self.shared.fail(Error::fatal("the control thread panicked"));
+        }
+        match self.shared.take_failure() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops in order: commits, closes the tasks, leaves the group.
+    ///
+    /// # Errors
+    /// `Fatal` where that takes longer than `timeout`; the failure, where one had stopped the client before.
+    pub fn close(&mut self, timeout: Duration) -> Result<()> {
+        if self.supervisor.is_none() {
+            return Ok(());
+        }
+        self.shared.request_stop();
+        let done = |state| matches!(state, State::NotRunning | State::Error);
+        if !self.shared.wait_for(done, timeout) {
+            return Err(Error::fatal(format!(
+                "the client did not stop within {} ms; what is uncommitted will be processed again",
+                timeout.as_millis()
+            )));
+        }
+        self.wait()
+    }
+}
+
+/// What the control thread needs to start everything else.
+struct Launch {
+    topology: Arc<Topology>,
+    config: Arc<StreamsConfig>,
+    components: Components,
+    plan: Arc<PartitionPlan>,
+    state_dir: Arc<StateDir>,
+    shared: Arc<Shared>,
+}
+
+/// Body of the control thread: starts the others, runs, and ends them in order.
+fn supervise(launch: Launch, shared: &Arc<Shared>) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| launch.run()));
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => shared.fail(error),
+        Err(_) => {
+            shared.fail(Error::fatal("the control thread panicked; no thread commits any more"))
+        }
+    }
+    shared.become_state(State::PendingShutdown);
+    shared.become_state(State::NotRunning);
+    shared.become_state(State::Error);
+}
+
+impl Launch {
+    fn run(self) -> Result<()> {
+        let Components { clients, engines, clock, handlers } = self.components.clone();
+        let config = self.config.clone();
+        let stores = self.plan.task_ids().count() * self.topology.stores.len().max(1);
+        let settings = TaskSettings {
+            application_id: config.application_id.as_str().into(),
+            max_task_idle: config.max_task_idle,
+            store_cache_bytes_max: config.store_cache_bytes_max / stores.max(1),
+            handlers: Arc::new(handlers),
+            clock: clock.clone(),
+            engines,
+        };
+        let mut builder = TaskBuilder::new(self.topology.clone(), self.plan.clone(), settings);
+        let mut admin = clients.admin()?;
+        let mut others = Vec::new();
+        if !self.topology.global_stores.is_empty() {
+            let consumer = clients.consumer(ConsumerPurpose::Global)?;
+            let folder = self.state_dir.folder();
+            let (shared, timeout) = (self.shared.clone(), config.request_timeout);
+            let mut global =
+                GlobalThread::open(&mut builder, folder, consumer, &mut *admin, shared, timeout)?;
+            global.bootstrap()?;
+            others.push(self.spawn("global", move || {
+                global.run();
+                Ok(())
+            })?);
+        }
+        let (restore_commands, restore_inbox) = unbounded();
+        let restore = RestoreThread {
+            builder: builder.clone(),
+            consumer: clients.consumer(ConsumerPurpose::Restore)?,
+            commands: restore_inbox,
+            shared: self.shared.clone(),
+            request_timeout: config.request_timeout,
+            metrics: RestoreMetrics::new(&config.application_id),
+        };
+        others.push(self.spawn("restore", move || {
+            restore.run();
+            Ok(())
+        })?);
+        let outcome = self.run_threads(&builder, clients, admin, &restore_commands, clock);
+        let _ = restore_commands.send(RestoreCommand::Stop); // it may have ended with the client's failure
+        if outcome.is_err() {
+            self.shared.request_stop();
+        }
+        for thread in others {
+            join(thread);
+        }
+        outcome
+    }
+
+    fn run_threads(
+        &self,
+        builder: &TaskBuilder,
+        clients: Arc<dyn KafkaClients>,
+        admin: Box<dyn crate::kafka::Admin>,
+        restore: &Sender<RestoreCommand>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<()> {
+        let config = &self.config;
+        let counts = topics::partition_counts(admin, config.request_timeout);
+        let (report, reports) = unbounded();
+        let (mut handles, mut joins) = (Vec::new(), Vec::new());
+        for index in 0..config.num_stream_threads {
+            let (commands, inbox) = unbounded();
+            let thread = self.stream_thread(
+                index, builder, &*clients, &clock, inbox, &commands, restore, &report, &counts,
+            )?;
+            let handle = ThreadHandle {
+                commands,
+                wake: thread.consumer.waker(),
+                alive_at_ms: thread.alive_at_ms.clone(),
+            };
+            handles.push(handle);
+            joins.push(self.spawn(&format!("stream-{index}"), move || thread.run())?);
+        }
+        let topics = subscription(builder);
+        let mut control = ControlThread {
+            membership: clients.membership(&topics)?,
+            clients,
+            topics,
+            builder: builder.clone(),
+            config: config.clone(),
+            threads: handles,
+            reports,
+            shared: self.shared.clone(),
+            metrics: ClientMetrics::new(&config.application_id),
+            placed: BTreeMap::new(),
+        };
+        let outcome = control.run();
+        if outcome.is_err() {
+            control.stop_threads();
+        }
+        for thread in joins {
+            join(thread);
+        }
+        outcome.and(control.leave())
+    }
+
+    #[allow(clippy::too_many_arguments)] // wiring, called once
+    fn stream_thread(
+        &self,
+        index: usize,
+        builder: &TaskBuilder,
+        clients: &dyn KafkaClients,
+        clock: &Arc<dyn Clock>,
+        commands: Receiver<stream_thread::Command>,
+        reply: &Sender<stream_thread::Command>,
+        restore: &Sender<RestoreCommand>,
+        reports: &Sender<Report>,
+        partition_counts: &Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>,
+    ) -> Result<StreamThread> {
+        let config = &self.config;
+        let consumer = clients.consumer(ConsumerPurpose::Main)?;
+        let member = config.group_instance_id.as_deref().unwrap_or(self.state_dir.process_id());
+        let id = format!("{}-{member}-{index}", config.application_id);
+        let is_transactional = config.is_exactly_once();
+        let producer = clients.producer(is_transactional.then_some(id.as_str()))?;
+        let record_bytes_max = config
+            .producer
+            .get("message.max.bytes")
+            .and_then(|bytes| bytes.parse().ok())
+            .unwrap_or(RECORD_BYTES_MAX);
+        let (timeout, clock) = (config.request_timeout, clock.clone());
+        let reply = ReplyTo { commands: reply.clone(), wake: consumer.waker() };
+        let alive_at_ms = u64::try_from(clock.monotonic().as_millis()).unwrap_or(0);
+        Ok(StreamThread {
+            index,
+            builder: builder.clone(),
+            config: config.clone(),
+            consumer,
+            sink: ProducerSink::new(producer, is_transactional, record_bytes_max, timeout, clock)?,
+            committer: None,
+            commands,
+            reports: reports.clone(),
+            restore: restore.clone(),
+            reply,
+            state_dir: self.state_dir.clone(),
+            partition_counts: partition_counts.clone(),
+            shared: self.shared.clone(),
+            metrics: ThreadMetrics::new(&config.application_id, index),
+            alive_at_ms: Arc::new(AtomicU64::new(alive_at_ms)),
+        })
+    }
+
+    /// Starts a thread whose error or panic fails the client.
+    fn spawn(
+        &self,
+        name: &str,
+        body: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<JoinHandle<()>> {
+        let (shared, thread) = (self.shared.clone(), name.to_owned());
+        std::thread::Builder::new()
+            .name(format!("kstreams-{name}"))
+            .spawn(move || match catch_unwind(AssertUnwindSafe(body)) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => shared.fail(error.context(format!("thread {thread}"))),
+                Err(_) => {
+                    let text = format!("thread {thread} panicked; no thread commits any more");
+                    shared.fail(Error::fatal(text));
+                }
+            })
+            .map_err(|e| Error::fatal(format!("cannot start thread {name}")).with_source(e))
+    }
+}
+
+/// Waits for a thread; what made it fail is recorded already.
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread could not be joined");
+    }
+}

@@ -1,0 +1,329 @@
+//! Brings stores up to their changelogs' ends, off the stream threads.
+//!
+//! One thread a process, one consumer: partitions of all restoring tasks are read side by side, and ready tasks go on
+//! meanwhile. For each task, in this order: committed offsets (once no open transaction can change them), stores opened, changelogs
+//! replayed from where the store stands to the log's end. The end is the high watermark, not the last stable offset: a
+//! transaction that is decided but whose markers are still on their way would else be missed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::shared::Shared;
+use super::stream_thread::Command;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{TaskId, TopicPartition};
+use crate::kafka::{Consumer, PartitionSlot, StartOffset};
+use crate::record::RawRecord;
+use crate::store::{ChangelogRecord, StateStore};
+use crate::task::{TaskBuilder, TaskStore};
+use crate::telemetry::RestoreMetrics;
+use crate::time::Timestamp;
+
+/// Records applied to a store at once.
+const BATCH_RECORDS: usize = 5_000;
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+
+/// What the restore thread is told.
+pub(super) enum RestoreCommand {
+    /// Open and restore the stores of a task; the answer goes to `reply`.
+    Start {
+        task: TaskId,
+        folder: PathBuf,
+        reply: ReplyTo,
+    },
+    /// The task has gone elsewhere: close what is open of it, and answer nothing.
+    Cancel(TaskId),
+    Stop,
+}
+
+/// The stream thread that waits for a task.
+#[derive(Clone)]
+pub(super) struct ReplyTo {
+    pub(super) commands: Sender<Command>,
+    pub(super) wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl ReplyTo {
+    fn send(&self, command: Command) {
+        // A thread that is gone needs no answer.
+        let _ = self.commands.send(command);
+        (self.wake)();
+    }
+}
+
+/// A task that is ready: its stores, and where its inputs go on.
+pub(super) struct Restored {
+    pub(super) task: TaskId,
+    pub(super) stores: Vec<TaskStore>,
+    /// Committed offset of each input partition; `None`: nothing committed.
+    pub(super) committed: Vec<Option<i64>>,
+}
+
+struct Restoring {
+    task: TaskId,
+    folder: PathBuf,
+    reply: ReplyTo,
+    stores: Vec<TaskStore>,
+    committed: Vec<Option<i64>>,
+    /// Changelogs still being read: index of the store, and the consumer's slot.
+    open: Vec<(usize, PartitionSlot)>,
+    started: Timestamp,
+    records: u64,
+}
+
+pub(super) struct RestoreThread {
+    pub(super) builder: TaskBuilder,
+    pub(super) consumer: Box<dyn Consumer>,
+    pub(super) commands: Receiver<RestoreCommand>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) request_timeout: Duration,
+    pub(super) metrics: RestoreMetrics,
+}
+
+impl RestoreThread {
+    pub(super) fn run(mut self) {
+        let mut restoring: BTreeMap<TaskId, Restoring> = BTreeMap::new();
+        loop {
+            let command = if restoring.is_empty() {
+                self.commands.recv_timeout(IDLE_WAIT).ok()
+            } else {
+                self.commands.try_recv().ok()
+            };
+            match command {
+                Some(RestoreCommand::Stop) => break,
+                Some(RestoreCommand::Cancel(task)) => {
+                    if let Some(gone) = restoring.remove(&task) {
+                        self.close(gone);
+                    }
+                }
+                Some(RestoreCommand::Start { task, folder, reply }) => {
+                    self.start(task, folder, reply, &mut restoring);
+                }
+                None if self.shared.is_poisoned() => break,
+                None => {}
+            }
+            if !restoring.is_empty() {
+                self.advance(&mut restoring);
+            }
+        }
+        for task in restoring.into_values() {
+            self.close(task);
+        }
+    }
+
+    fn start(
+        &mut self,
+        task: TaskId,
+        folder: PathBuf,
+        reply: ReplyTo,
+        restoring: &mut BTreeMap<TaskId, Restoring>,
+    ) {
+        match self.open(task, &folder, &reply) {
+            Ok(opened) => {
+                restoring.insert(task, opened);
+            }
+            Err(error) => reply.send(Command::RestoreFailed(task, error)),
+        }
+    }
+
+    fn open(
+        &mut self,
+        task: TaskId,
+        folder: &std::path::Path,
+        reply: &ReplyTo,
+    ) -> Result<Restoring> {
+        let sources = self.builder.source_partitions(task);
+        let committed = self
+            .consumer
+            .committed(&sources, self.request_timeout)
+            .map_err(|e| e.context(format!("committed offsets of task {task}")))?;
+        let names = self.builder.store_names(task);
+        let mut stores = Vec::with_capacity(names.len());
+        for name in &names {
+            let store = match self.builder.open_store(name, folder) {
+                Err(error) if error.kind() == ErrorKind::TaskCorrupted => {
+                    tracing::warn!(%task, store = %name, error = ?error, "store is damaged; wiped, restoring it whole");
+                    self.builder.wipe_store(name, folder)?;
+                    self.builder.open_store(name, folder)?
+                }
+                opened => opened?,
+            };
+            stores.push(store);
+        }
+        let mut opened = Restoring {
+            task,
+            folder: folder.to_owned(),
+            reply: reply.clone(),
+            stores,
+            committed,
+            open: Vec::new(),
+            started: self.builder.settings.clock.now(),
+            records: 0,
+        };
+        for index in 0..opened.stores.len() {
+            if opened.stores[index].changelog.is_some() {
+                self.read_changelog(&mut opened, index)?;
+            }
+        }
+        Ok(opened)
+    }
+
+    fn read_changelog(&mut self, restoring: &mut Restoring, index: usize) -> Result<()> {
+        let store = &restoring.stores[index];
+        let topic = store.changelog.clone().expect("only logged stores are read");
+        let start = match store.store.position() {
+            Some(position) => StartOffset::At(position),
+            None => StartOffset::Beginning,
+        };
+        tracing::info!(task = %restoring.task, store = %store.store.name(), topic = %topic, from = ?start, "restoring");
+        let partition = TopicPartition::new(topic, restoring.task.partition);
+        let slot = self.consumer.assign(&partition, start)?;
+        restoring.open.push((index, slot));
+        Ok(())
+    }
+
+    /// Reads a batch of every open changelog; answers for tasks that are complete.
+    fn advance(&mut self, restoring: &mut BTreeMap<TaskId, Restoring>) {
+        let mut moved = false;
+        let mut finished = Vec::new();
+        for (id, task) in restoring.iter_mut() {
+            match self.advance_task(task) {
+                Ok(progress) => {
+                    moved |= progress;
+                    if task.open.is_empty() {
+                        finished.push((*id, None));
+                    }
+                }
+                Err(error) => finished.push((*id, Some(error))),
+            }
+        }
+        for (id, error) in finished {
+            let task = restoring.remove(&id).expect("it was just advanced");
+            match error {
+                None => self.finish(task),
+                Some(error) => {
+                    let reply = task.reply.clone();
+                    self.close(task);
+                    reply.send(Command::RestoreFailed(id, error));
+                }
+            }
+        }
+        if !moved
+            && !restoring.is_empty()
+            && let Err(error) = self.consumer.wait(IDLE_WAIT)
+        {
+            self.shared.fail(error.context("restore consumer"));
+        }
+    }
+
+    fn advance_task(&mut self, task: &mut Restoring) -> Result<bool> {
+        let mut moved = false;
+        let mut position = 0;
+        while position < task.open.len() {
+            let (index, slot) = task.open[position];
+            match self.read_batch(task, index, slot) {
+                Ok((records, complete)) => {
+                    moved |= records > 0;
+                    task.records += records as u64;
+                    self.metrics.restored(task.stores[index].store.name(), records as u64);
+                    if complete {
+                        self.consumer.unassign(slot)?;
+                        task.open.swap_remove(position);
+                        continue;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::TaskCorrupted => {
+                    self.consumer.unassign(slot)?;
+                    task.open.swap_remove(position);
+                    self.start_over(task, index, &error)?;
+                    moved = true;
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Retriable => {
+                    tracing::warn!(task = %task.task, error = ?error, "restoration goes on when the broker does");
+                }
+                Err(error) => return Err(error),
+            }
+            position += 1;
+        }
+        Ok(moved)
+    }
+
+    /// The store stands outside its changelog's range, or is damaged: wipe it alone, and read the changelog from the beginning.
+    fn start_over(&mut self, task: &mut Restoring, index: usize, error: &Error) -> Result<()> {
+        let name = task.stores[index].store.name().clone();
+        tracing::warn!(task = %task.task, store = %name, error = ?error, "store does not fit its changelog; wiped, restoring it whole");
+        let damaged = task.stores.remove(index);
+        damaged.store.close()?;
+        self.builder.wipe_store(&name, &task.folder)?;
+        task.stores.insert(index, self.builder.open_store(&name, &task.folder)?);
+        self.read_changelog(task, index)
+    }
+
+    /// Applies up to a batch; says how many records, and whether the end was reached.
+    fn read_batch(
+        &mut self,
+        task: &mut Restoring,
+        index: usize,
+        slot: PartitionSlot,
+    ) -> Result<(usize, bool)> {
+        let mut records = Vec::new();
+        let mut next = None;
+        let mut take = |raw: RawRecord| {
+            next = Some(raw.offset + 1);
+            if let Some(key) = raw.key {
+                let (value, timestamp) = (raw.value, raw.timestamp);
+                records.push(ChangelogRecord { key, value, timestamp });
+            }
+        };
+        let drained = self.consumer.drain(slot, BATCH_RECORDS, &mut take)?;
+        let store = &mut task.stores[index];
+        let end = self.log_end(store, task.task, drained.end_of_partition);
+        // At the end the position passes the markers too, which are never handed over.
+        let position = end.or(next);
+        if let Some(position) = position {
+            store.store.restore(&records, position)?;
+            store.position = position;
+        }
+        Ok((drained.records, end.is_some()))
+    }
+
+    /// The end that was reached, if it is the whole log's and not only the stable part's.
+    fn log_end(&self, store: &TaskStore, task: TaskId, reached: Option<i64>) -> Option<i64> {
+        let topic = store.changelog.clone()?;
+        let end = self.consumer.cached_end_offset(&TopicPartition::new(topic, task.partition));
+        reached.filter(|reached| end.is_none_or(|end| end <= *reached))
+    }
+
+    fn finish(&mut self, task: Restoring) {
+        let now = self.builder.settings.clock.now();
+        let elapsed = now.since(task.started);
+        tracing::info!(task = %task.task, records = task.records, ms = elapsed.as_millis(), "task restored");
+        self.metrics.finished(elapsed);
+        let Restoring { task, stores, committed, reply, .. } = task;
+        reply.send(Command::Restored(Restored { task, stores, committed }));
+    }
+
+    fn close(&mut self, task: Restoring) {
+        for (_, slot) in task.open {
+            if let Err(error) = self.consumer.unassign(slot) {
+                tracing::warn!(error = ?error, "unassign of a changelog failed");
+            }
+        }
+        close_stores(task.task, task.stores);
+    }
+}
+
+/// Closes stores; what cannot be closed is logged, and restored the next time.
+pub(super) fn close_stores(task: TaskId, stores: Vec<TaskStore>) {
+    for store in stores {
+        let name = store.store.name().clone();
+        if let Err(error) = StateStore::close(store.store) {
+            tracing::warn!(%task, store = %name, error = ?error, "store did not close cleanly");
+        }
+    }
+}

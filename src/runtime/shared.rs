@@ -1,0 +1,155 @@
+//! What the threads of one client share: its state, its tasks' places, and the first failure.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::state::State;
+use crate::error::Error;
+use crate::ids::{TaskId, TopicPartition};
+use crate::telemetry::ClientMetrics;
+
+/// Where a task is and what it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskInfo {
+    /// The task.
+    pub id: TaskId,
+    /// What it does.
+    pub state: TaskState,
+    /// The number of its stream thread.
+    pub thread: usize,
+    /// Its input partitions.
+    pub partitions: Vec<TopicPartition>,
+}
+
+/// What a task is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskState {
+    /// Its stores are being opened and restored.
+    Restoring,
+    /// It processes.
+    Running,
+    /// It waits for the group to settle.
+    Suspended,
+    /// It tries again after an error that goes away by itself, a registry's outage for example.
+    Retrying,
+}
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    failure: Mutex<Option<Error>>,
+    /// Once set, no thread commits any more: a panic may have left a store and its offsets apart.
+    poisoned: AtomicBool,
+    stop: AtomicBool,
+    tasks: Mutex<BTreeMap<TaskId, TaskInfo>>,
+    pub(super) metrics: ClientMetrics,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn new(metrics: ClientMetrics) -> Self {
+        metrics.set_state(State::Created);
+        Self {
+            state: Mutex::new(State::Created),
+            changed: Condvar::new(),
+            failure: Mutex::new(None),
+            poisoned: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            tasks: Mutex::default(),
+            metrics,
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        *lock(&self.state)
+    }
+
+    /// Takes a step; one that is not legal (a thread reports after the stop began) is passed over.
+    pub(super) fn become_state(&self, next: State) {
+        let mut state = lock(&self.state);
+        if state.may_become(next) {
+            tracing::info!(from = %*state, to = %next, "client state");
+            *state = next;
+            self.metrics.set_state(next);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until `done` holds of the state, or `timeout` is over; says whether it holds.
+    pub(super) fn wait_for(&self, done: impl Fn(State) -> bool, timeout: Duration) -> bool {
+        let state = lock(&self.state);
+        let waiting = |state: &mut State| !done(*state);
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, timeout, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        done(*state)
+    }
+
+    /// Records the first failure and begins to close.
+    pub(super) fn fail(&self, error: Error) {
+        tracing::error!(error = ?error, "client failed");
+        lock(&self.failure).get_or_insert(error);
+        self.poisoned.store(true, Ordering::SeqCst);
+        self.become_state(State::PendingError);
+    }
+
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        lock(&self.failure).take()
+    }
+
+    pub(super) fn failure_text(&self) -> Option<String> {
+        lock(&self.failure).as_ref().map(|error| format!("{error:?}"))
+    }
+
+    /// Whether commits are forbidden.
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn request_stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.become_state(State::PendingShutdown);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst) || self.is_poisoned()
+    }
+
+    pub(super) fn set_task(&self, info: TaskInfo) {
+        lock(&self.tasks).insert(info.id, info);
+        self.settle();
+    }
+
+    pub(super) fn set_task_state(&self, id: TaskId, state: TaskState) {
+        if let Some(info) = lock(&self.tasks).get_mut(&id) {
+            info.state = state;
+        }
+        self.settle();
+    }
+
+    pub(super) fn remove_task(&self, id: TaskId) {
+        lock(&self.tasks).remove(&id);
+        self.settle();
+    }
+
+    pub(super) fn tasks(&self) -> Vec<TaskInfo> {
+        lock(&self.tasks).values().cloned().collect()
+    }
+
+    /// Running once every task is; rebalancing else.
+    fn settle(&self) {
+        let tasks = lock(&self.tasks);
+        let busy =
+            |info: &TaskInfo| matches!(info.state, TaskState::Restoring | TaskState::Suspended);
+        let next = if tasks.values().any(busy) { State::Rebalancing } else { State::Running };
+        self.metrics.set_tasks(tasks.values());
+        drop(tasks);
+        self.become_state(next);
+    }
+}

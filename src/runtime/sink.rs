@@ -1,0 +1,123 @@
+//! The stream thread's producer as tasks see it: opens a transaction with the first record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::TopicPartition;
+use crate::kafka::{GroupMetadata, OffsetCommitter, OutgoingRecord, Producer, TopicHandle};
+use crate::task::RecordSink;
+use crate::telemetry::ThreadMetrics;
+use crate::time::Clock;
+
+/// librdkafka's `message.max.bytes` unless the producer's settings say otherwise.
+pub(super) const RECORD_BYTES_MAX: usize = 1_000_000;
+
+pub(super) struct ProducerSink {
+    producer: Box<dyn Producer>,
+    is_transactional: bool,
+    in_transaction: bool,
+    record_bytes_max: usize,
+    timeout: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl RecordSink for ProducerSink {
+    fn topic(&mut self, name: &Arc<str>) -> Result<TopicHandle> {
+        self.producer.topic(name)
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max
+    }
+
+    fn send(&mut self, record: OutgoingRecord<'_>) -> Result<()> {
+        self.begin()?;
+        // What the client refuses by itself cannot be undone any more once other records of the batch are out.
+        self.producer.send(record).map_err(|error| match error.kind() {
+            ErrorKind::BadRecord => {
+                Error::new(ErrorKind::AbortTransaction, "a result was refused").with_source(error)
+            }
+            _ => error,
+        })
+    }
+}
+
+impl ProducerSink {
+    pub(super) fn new(
+        mut producer: Box<dyn Producer>,
+        is_transactional: bool,
+        record_bytes_max: usize,
+        timeout: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        if is_transactional {
+            producer.init_transactions(timeout).map_err(|e| e.context("init_transactions"))?;
+        }
+        let in_transaction = false;
+        Ok(Self { producer, is_transactional, in_transaction, record_bytes_max, timeout, clock })
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        if self.is_transactional && !self.in_transaction {
+            self.producer.begin_transaction()?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+
+    /// Serves delivery callbacks; the first failure comes back.
+    pub(super) fn poll(&mut self) -> Result<()> {
+        self.producer.poll()
+    }
+
+    /// Commits what was sent together with `offsets`.
+    pub(super) fn commit(
+        &mut self,
+        offsets: &[(TopicPartition, i64)],
+        group: &GroupMetadata,
+        committer: &dyn OffsetCommitter,
+        metrics: &ThreadMetrics,
+    ) -> Result<()> {
+        if !self.is_transactional {
+            self.producer.flush(self.timeout)?;
+            return if offsets.is_empty() { Ok(()) } else { committer.commit(offsets) };
+        }
+        if offsets.is_empty() && !self.in_transaction {
+            return Ok(());
+        }
+        self.begin()?;
+        if !offsets.is_empty() {
+            self.producer.send_offsets(offsets, group, self.timeout)?;
+        }
+        let deadline = self.clock.monotonic() + self.timeout;
+        loop {
+            let left = deadline.saturating_sub(self.clock.monotonic());
+            match self.producer.commit_transaction(left) {
+                Ok(()) => break,
+                Err(error) if error.kind() == ErrorKind::Retriable && !left.is_zero() => {
+                    tracing::warn!(error = ?error, "commit is tried again");
+                }
+                Err(error) if error.kind() == ErrorKind::Retriable => {
+                    let text =
+                        "the transaction could not be committed in time; its outcome is not known";
+                    return Err(Error::new(ErrorKind::TaskMigrated, text).with_source(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.in_transaction = false;
+        metrics.transaction("commit");
+        Ok(())
+    }
+
+    /// Aborts the open transaction, if there is one.
+    pub(super) fn abort(&mut self, metrics: &ThreadMetrics) -> Result<()> {
+        if self.in_transaction {
+            self.producer.abort_transaction(self.timeout)?;
+            self.in_transaction = false;
+            metrics.transaction("abort");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,541 @@
+//! A stream thread: polls, processes, punctuates, commits. Owns its consumer, its producer and its tasks.
+//!
+//! Hot path. It is no member of the group: the control thread tells it, by command, which tasks it has. Nothing here waits for other threads
+//! while there are records to process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::restore::{ReplyTo, RestoreCommand, Restored, close_stores};
+use super::shared::{Shared, TaskInfo, TaskState};
+use super::sink::ProducerSink;
+use super::state_dir::StateDir;
+use crate::config::StreamsConfig;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{TaskId, TopicPartition};
+use crate::kafka::{Consumer, GroupMetadata, OffsetCommitter, PartitionSlot, StartOffset};
+use crate::task::{Step, StreamTask, TaskBuilder};
+use crate::telemetry::{Phase, ThreadMetrics};
+use crate::time::Timestamp;
+
+/// Records that one task may process before the next one gets its turn.
+const SLICE_RECORDS: usize = 500;
+/// The longest sleep of an idle thread.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// Back-off of a task whose record meets an error that goes away by itself.
+const RETRY_BACKOFF_MIN: Duration = Duration::from_millis(50);
+const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How often lag gauges are set.
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a stream thread is told.
+pub(super) enum Command {
+    /// The thread has exactly these tasks now.
+    Assign { tasks: Vec<TaskId>, group: GroupMetadata, committer: Arc<dyn OffsetCommitter> },
+    /// Commit and suspend all tasks; then answer.
+    Revoke { done: Sender<()> },
+    /// All tasks belong to somebody else already: drop them without a commit; then answer.
+    Lost { done: Sender<()> },
+    /// The stores of a task are ready.
+    Restored(Restored),
+    /// They cannot be made ready.
+    RestoreFailed(TaskId, Error),
+    /// Commit, close everything, end.
+    Stop,
+}
+
+/// What a stream thread tells the control thread.
+pub(super) enum Report {
+    /// It was fenced and has dropped its tasks: join the group anew.
+    Migrated,
+}
+
+struct Input {
+    slot: PartitionSlot,
+    /// Where to read again after an abort.
+    committed: StartOffset,
+}
+
+struct Active {
+    task: StreamTask,
+    inputs: Vec<Input>,
+    suspended: bool,
+    retry_at: Option<Duration>,
+    retry_backoff: Duration,
+    retrying_since: Option<Duration>,
+}
+
+pub(super) struct StreamThread {
+    pub(super) index: usize,
+    pub(super) builder: TaskBuilder,
+    pub(super) config: Arc<StreamsConfig>,
+    pub(super) consumer: Box<dyn Consumer>,
+    pub(super) sink: ProducerSink,
+    /// Of the membership that the tasks were assigned by.
+    pub(super) committer: Option<Arc<dyn OffsetCommitter>>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) reports: Sender<Report>,
+    pub(super) restore: Sender<RestoreCommand>,
+    pub(super) reply: ReplyTo,
+    pub(super) state_dir: Arc<StateDir>,
+    pub(super) partition_counts: Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) metrics: ThreadMetrics,
+    /// Monotonic milliseconds of the last turn of the loop, for the watchdog.
+    pub(super) alive_at_ms: Arc<AtomicU64>,
+}
+
+struct Running {
+    thread: StreamThread,
+    tasks: BTreeMap<TaskId, Active>,
+    restoring: Vec<TaskId>,
+    group: Option<GroupMetadata>,
+    last_commit: Duration,
+    last_lag: Duration,
+    stop: bool,
+    offsets: Vec<(TopicPartition, i64)>,
+}
+
+impl StreamThread {
+    /// Runs until told to stop, or until an error that this thread cannot deal with.
+    pub(super) fn run(self) -> Result<()> {
+        let now = self.builder.settings.clock.monotonic();
+        let mut running = Running {
+            thread: self,
+            tasks: BTreeMap::new(),
+            restoring: Vec::new(),
+            group: None,
+            last_commit: now,
+            last_lag: now,
+            stop: false,
+            offsets: Vec::new(),
+        };
+        let outcome = running.run();
+        running.close(outcome.is_ok());
+        outcome
+    }
+}
+
+impl Running {
+    fn run(&mut self) -> Result<()> {
+        while !self.stop {
+            self.serve_commands()?;
+            if self.thread.shared.is_poisoned() {
+                return Ok(());
+            }
+            if let Err(error) = self.turn() {
+                self.react(error)?;
+            }
+        }
+        match self.commit() {
+            Ok(()) => Ok(()),
+            Err(error) => self.react(error),
+        }
+    }
+
+    /// One turn: take what has arrived, process a slice of each task, commit if it is time, sleep if there is nothing to do.
+    fn turn(&mut self) -> Result<()> {
+        let start = self.now();
+        let alive = u64::try_from(start.as_millis()).unwrap_or(u64::MAX);
+        self.thread.alive_at_ms.store(alive, Ordering::Relaxed);
+        let arrived = self.poll()?;
+        let polled = self.now();
+        let processed = self.process()?;
+        self.thread.sink.poll()?;
+        let now = self.now();
+        self.thread.metrics.phase(Phase::Poll, polled.saturating_sub(start));
+        self.thread.metrics.phase(Phase::Process, now.saturating_sub(polled));
+        if self.is_commit_due(now, processed == 0) {
+            self.commit()?;
+        }
+        if now.saturating_sub(self.last_lag) >= LAG_INTERVAL {
+            self.report_lag();
+            self.last_lag = now;
+        }
+        if processed == 0 && arrived == 0 {
+            let timeout = self.sleep_time();
+            self.thread.consumer.wait(timeout)?;
+        }
+        Ok(())
+    }
+
+    /// Moves what has arrived into the tasks' queues, as far as they have room.
+    fn poll(&mut self) -> Result<usize> {
+        let room = self.thread.config.buffered_records_per_partition;
+        let bytes_max = self.thread.config.input_buffer_bytes_max;
+        let inputs: usize = self.tasks.values().map(|active| active.inputs.len()).sum();
+        let bytes_each = bytes_max / inputs.max(1);
+        let mut arrived = 0;
+        for active in self.tasks.values_mut().filter(|active| !active.suspended) {
+            for index in 0..active.inputs.len() {
+                let (records, bytes) = active.task.buffered(index);
+                // Waiting for half the room to be free makes for larger batches.
+                if records * 2 > room || bytes >= bytes_each {
+                    continue;
+                }
+                let task = &mut active.task;
+                let mut push = |record| task.push(index, record);
+                let slot = active.inputs[index].slot;
+                let drained = self.thread.consumer.drain(slot, room - records, &mut push)?;
+                arrived += drained.records;
+                active.task.set_caught_up(index, drained.end_of_partition.is_some());
+            }
+        }
+        Ok(arrived)
+    }
+
+    fn process(&mut self) -> Result<usize> {
+        let (clock, now) = (self.thread.builder.settings.clock.clone(), self.now());
+        let wall = clock.now();
+        let mut processed = 0;
+        for active in self.tasks.values_mut().filter(|active| !active.suspended) {
+            if active.retry_at.is_some_and(|at| now < at) {
+                continue;
+            }
+            let before = processed;
+            let outcome = run_slice(active, wall, &mut self.thread.sink, &mut processed);
+            self.thread.metrics.processed(processed - before);
+            match outcome {
+                Ok(()) => {
+                    if active.retrying_since.take().is_some() {
+                        self.thread.shared.set_task_state(active.task.id(), TaskState::Running);
+                    }
+                    active.retry_at = None;
+                    active.retry_backoff = RETRY_BACKOFF_MIN;
+                }
+                Err(error) if error.kind() == ErrorKind::Retriable => {
+                    let timeout = self.thread.config.task_timeout;
+                    back_off(active, now, timeout, error, &self.thread.shared)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(processed)
+    }
+
+    fn is_commit_due(&self, now: Duration, drained: bool) -> bool {
+        let config = &self.thread.config;
+        let since = now.saturating_sub(self.last_commit);
+        let active = self.tasks.values().filter(|active| active.task.needs_commit());
+        let (mut any, mut requested, mut bytes) = (false, false, 0);
+        for active in active {
+            any = true;
+            requested |= active.task.commit_requested();
+            bytes += active.task.uncommitted_bytes();
+        }
+        any && (since >= config.commit_interval
+            || bytes > config.uncommitted_bytes_max
+            || ((drained || requested) && since >= config.commit_interval_min))
+    }
+
+    /// Commits all tasks. ARCHITECTURE.md has the steps, and what recovery does after a crash between any two.
+    fn commit(&mut self) -> Result<()> {
+        if self.thread.shared.is_poisoned() {
+            return Ok(());
+        }
+        let start = self.now();
+        self.offsets.clear();
+        let mut any = false;
+        for active in self.tasks.values_mut().filter(|active| active.task.needs_commit()) {
+            any = true;
+            active.task.prepare_commit(&mut self.thread.sink)?;
+            active.task.offsets_to_commit(&mut self.offsets);
+        }
+        if !any {
+            return Ok(());
+        }
+        let (Some(group), Some(committer)) = (&self.group, &self.thread.committer) else {
+            let text = "there is something to commit, but no membership";
+            return Err(Error::new(ErrorKind::TaskMigrated, text));
+        };
+        self.thread.sink.commit(&self.offsets, group, &**committer, &self.thread.metrics)?;
+        let in_transaction = self.thread.config.is_exactly_once();
+        let wall = self.thread.builder.settings.clock.now();
+        for active in self.tasks.values_mut().filter(|active| active.task.needs_commit()) {
+            for (index, input) in active.inputs.iter_mut().enumerate() {
+                if let Some(offset) = active.task.consumed(index) {
+                    input.committed = StartOffset::At(offset);
+                }
+            }
+            active.task.post_commit(in_transaction, wall)?;
+        }
+        self.last_commit = self.now();
+        self.thread.metrics.committed(self.last_commit.saturating_sub(start));
+        Ok(())
+    }
+
+    /// What is done about an error, by its kind. STYLE §7.
+    fn react(&mut self, error: Error) -> Result<()> {
+        match error.kind() {
+            ErrorKind::Retriable | ErrorKind::AbortTransaction => {
+                tracing::warn!(error = ?error, "transaction aborted; processing goes on from the last commit");
+                match self.rewind() {
+                    Err(worse) if worse.kind() == ErrorKind::TaskMigrated => self.migrated(worse),
+                    other => other,
+                }
+            }
+            ErrorKind::TaskMigrated => self.migrated(error),
+            ErrorKind::TaskCorrupted
+            | ErrorKind::BadRecord
+            | ErrorKind::Invalid
+            | ErrorKind::Fatal => Err(error),
+        }
+    }
+
+    /// Aborts, drops what is uncommitted, and reads again from the last commit.
+    fn rewind(&mut self) -> Result<()> {
+        self.thread.sink.abort(&self.thread.metrics)?;
+        for active in self.tasks.values_mut() {
+            active.task.abort();
+            let partitions = active.task.partitions().to_vec();
+            for (input, partition) in active.inputs.iter_mut().zip(partitions) {
+                self.thread.consumer.unassign(input.slot)?;
+                input.slot = self.thread.consumer.assign(&partition, input.committed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody else owns the tasks: drop them, and have the group joined anew.
+    fn migrated(&mut self, error: Error) -> Result<()> {
+        tracing::warn!(error = ?error, "tasks have moved to another member");
+        self.drop_tasks();
+        if let Err(error) = self.thread.sink.abort(&self.thread.metrics) {
+            // A fenced producer cannot abort, and need not: whoever fenced it did. It is of no use any more.
+            return Err(
+                Error::fatal("the producer was fenced; restart this instance").with_source(error)
+            );
+        }
+        // The control thread may be stopping already.
+        let _ = self.thread.reports.send(Report::Migrated);
+        Ok(())
+    }
+
+    fn serve_commands(&mut self) -> Result<()> {
+        while let Ok(command) = self.thread.commands.try_recv() {
+            match command {
+                Command::Assign { tasks, group, committer } => {
+                    self.thread.committer = Some(committer);
+                    self.assign(&tasks, group)?;
+                }
+                Command::Revoke { done } => {
+                    if let Err(error) = self.commit() {
+                        self.react(error)?;
+                    }
+                    for (id, active) in &mut self.tasks {
+                        active.suspended = true;
+                        self.thread.shared.set_task_state(*id, TaskState::Suspended);
+                    }
+                    let _ = done.send(()); // the control thread may have given up waiting
+                }
+                Command::Lost { done } => {
+                    self.drop_tasks();
+                    self.thread.sink.abort(&self.thread.metrics)?;
+                    let _ = done.send(());
+                }
+                Command::Restored(restored) => self.restored(restored)?,
+                Command::RestoreFailed(task, error) => {
+                    let waited_for = self.restoring.contains(&task);
+                    if error.kind() == ErrorKind::Retriable && waited_for {
+                        tracing::warn!(%task, error = ?error, "restoration is tried again");
+                        self.start_restore(task)?;
+                    } else if waited_for {
+                        return Err(error.context(format!("restoration of task {task}")));
+                    }
+                }
+                Command::Stop => self.stop = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Resumes the tasks that stay, closes those that go, and starts those that come.
+    fn assign(&mut self, tasks: &[TaskId], group: GroupMetadata) -> Result<()> {
+        self.group = Some(group);
+        let gone: Vec<TaskId> =
+            self.tasks.keys().filter(|task| !tasks.contains(task)).copied().collect();
+        for task in gone {
+            self.close_task(task);
+        }
+        let cancelled: Vec<TaskId> =
+            self.restoring.iter().filter(|task| !tasks.contains(task)).copied().collect();
+        for task in cancelled {
+            self.cancel_restore(task);
+        }
+        for task in tasks {
+            if let Some(active) = self.tasks.get_mut(task) {
+                active.suspended = false;
+                self.thread.shared.set_task_state(*task, TaskState::Running);
+            } else if !self.restoring.contains(task) {
+                self.start_restore(*task)?;
+                self.restoring.push(*task);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_restore(&mut self, task: TaskId) -> Result<()> {
+        let folder = self.thread.state_dir.task_folder(task)?;
+        let partitions = self.thread.builder.source_partitions(task);
+        self.thread.shared.set_task(TaskInfo {
+            id: task,
+            state: TaskState::Restoring,
+            thread: self.thread.index,
+            partitions,
+        });
+        let reply = self.thread.reply.clone();
+        let sent = self.thread.restore.send(RestoreCommand::Start { task, folder, reply });
+        sent.map_err(|_| Error::fatal("the restore thread has ended"))
+    }
+
+    fn cancel_restore(&mut self, task: TaskId) {
+        self.restoring.retain(|restoring| *restoring != task);
+        self.thread.shared.remove_task(task);
+        // A restore thread that has ended holds no stores.
+        let _ = self.thread.restore.send(RestoreCommand::Cancel(task));
+    }
+
+    /// Builds a task on its restored stores and begins to read its inputs.
+    fn restored(&mut self, restored: Restored) -> Result<()> {
+        let Restored { task: id, stores, committed } = restored;
+        if !self.restoring.contains(&id) {
+            close_stores(id, stores); // it has moved on meanwhile
+            return Ok(());
+        }
+        self.restoring.retain(|restoring| *restoring != id);
+        let task = self.thread.builder.build(id, stores, &self.thread.partition_counts)?;
+        let mut inputs = Vec::with_capacity(committed.len());
+        for (partition, committed) in task.partitions().iter().zip(committed) {
+            let committed = committed.map_or(StartOffset::Beginning, StartOffset::At);
+            let slot = self.thread.consumer.assign(partition, committed)?;
+            inputs.push(Input { slot, committed });
+        }
+        let active = Active {
+            task,
+            inputs,
+            suspended: false,
+            retry_at: None,
+            retry_backoff: RETRY_BACKOFF_MIN,
+            retrying_since: None,
+        };
+        self.tasks.insert(id, active);
+        self.thread.shared.set_task_state(id, TaskState::Running);
+        Ok(())
+    }
+
+    /// Closes a task; what it had uncommitted is dropped.
+    fn close_task(&mut self, id: TaskId) {
+        let Some(active) = self.tasks.remove(&id) else { return };
+        for input in &active.inputs {
+            if let Err(error) = self.thread.consumer.unassign(input.slot) {
+                tracing::warn!(task = %id, error = ?error, "unassign failed");
+            }
+        }
+        self.thread.metrics.forget_lag(active.task.partitions());
+        close_stores(id, active.task.close());
+        self.thread.shared.remove_task(id);
+    }
+
+    fn drop_tasks(&mut self) {
+        self.group = None;
+        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for task in tasks {
+            self.close_task(task);
+        }
+        for task in std::mem::take(&mut self.restoring) {
+            self.cancel_restore(task);
+        }
+    }
+
+    fn close(&mut self, clean: bool) {
+        self.drop_tasks();
+        if let Err(error) = self.thread.sink.abort(&self.thread.metrics) {
+            tracing::warn!(error = ?error, "abort at the end failed");
+        }
+        tracing::debug!(thread = self.thread.index, clean, "stream thread ended");
+    }
+
+    /// Until the next commit, punctuation or retry is due.
+    fn sleep_time(&self) -> Duration {
+        let (now, wall) = (self.now(), self.thread.builder.settings.clock.now());
+        let mut timeout = IDLE_WAIT;
+        for active in self.tasks.values() {
+            if active.task.needs_commit() {
+                let since = now.saturating_sub(self.last_commit);
+                let due = self.thread.config.commit_interval_min.saturating_sub(since);
+                timeout = timeout.min(due);
+            }
+            if let Some(due) = active.task.next_wall_clock_punctuation() {
+                timeout = timeout.min(due.since(wall));
+            }
+            if let Some(at) = active.retry_at {
+                timeout = timeout.min(at.saturating_sub(now));
+            }
+        }
+        timeout.max(Duration::from_millis(1))
+    }
+
+    fn report_lag(&self) {
+        let wall = self.thread.builder.settings.clock.now();
+        for active in self.tasks.values() {
+            for (index, partition) in active.task.partitions().iter().enumerate() {
+                let end = self.thread.consumer.cached_end_offset(partition);
+                let position =
+                    active.task.consumed(index).or(match active.inputs[index].committed {
+                        StartOffset::At(offset) => Some(offset),
+                        StartOffset::Beginning | StartOffset::End => None,
+                    });
+                let waiting = active.task.waiting_since(index).map(|since| wall.since(since));
+                self.thread.metrics.lag(partition, end, position, waiting);
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.thread.builder.settings.clock.monotonic()
+    }
+}
+
+/// Takes up to a slice of a task's records through it, and calls what is due on either clock.
+fn run_slice(
+    active: &mut Active,
+    wall: Timestamp,
+    sink: &mut ProducerSink,
+    processed: &mut usize,
+) -> Result<()> {
+    for _ in 0..SLICE_RECORDS {
+        match active.task.process_next(wall, sink)? {
+            Step::Processed => *processed += 1,
+            Step::Idle => break,
+        }
+        active.task.punctuate_stream_time(sink)?;
+    }
+    active.task.punctuate_wall_clock(sink)?;
+    Ok(())
+}
+
+/// Lets a task rest after a retriable error; too long a time of them ends it.
+fn back_off(
+    active: &mut Active,
+    now: Duration,
+    timeout: Duration,
+    error: Error,
+    shared: &Shared,
+) -> Result<()> {
+    let task = active.task.id();
+    let since = *active.retrying_since.get_or_insert(now);
+    if now.saturating_sub(since) >= timeout {
+        let text =
+            format!("task {task} made no progress for {} s (task.timeout.ms)", timeout.as_secs());
+        return Err(Error::fatal(text).with_source(error));
+    }
+    tracing::warn!(%task, error = ?error, backoff_ms = active.retry_backoff.as_millis(), "task waits and tries again");
+    shared.set_task_state(task, TaskState::Retrying);
+    active.retry_at = Some(now + active.retry_backoff);
+    active.retry_backoff = (active.retry_backoff * 2).min(RETRY_BACKOFF_MAX);
+    Ok(())
+}
