@@ -1,5 +1,8 @@
 //! `aggregator`: the stream processor of a service aggregator. See [`events`] for the contracts.
 
+pub mod catalog;
 pub mod events;
 pub mod manager_assignment;
 pub mod schemas;
+pub mod settings;
+pub mod topics;

@@ -1,0 +1,86 @@
+//! The topologies that exist: one row each, from which they are started, described and given their topics.
+
+use std::sync::Arc;
+
+use kstreams::serdes::SchemaCache;
+use kstreams::{Error, Result, Topology};
+
+use crate::manager_assignment;
+use crate::settings::Settings;
+
+/// A topology of the application.
+pub struct TopologySpec {
+    /// Its name; `application.id` without the prefix.
+    pub name: &'static str,
+    /// Topics that it reads.
+    pub sources: &'static [&'static str],
+    /// Topics that it writes, without internal ones and dead letters.
+    pub sinks: &'static [&'static str],
+    /// Builds its graph.
+    pub build: fn(&Settings, &Arc<SchemaCache>) -> Result<Topology>,
+}
+
+/// Every topology.
+pub const CATALOG: &[TopologySpec] = &[TopologySpec {
+    name: "manager-assignment",
+    sources: &["request-events", "workflow-events", "managers"],
+    sinks: &["workflow-events"],
+    build: |settings, schemas| manager_assignment::topology(&settings.manager_assignment, schemas),
+}];
+
+/// The topologies with these names, or all of them where no name is given.
+///
+/// # Errors
+/// `Invalid` for a name that none has; the nearest one is named.
+pub fn select(names: &[String]) -> Result<Vec<&'static TopologySpec>> {
+    if names.is_empty() {
+        return Ok(CATALOG.iter().collect());
+    }
+    let mut selected: Vec<&'static TopologySpec> = Vec::new();
+    for name in names {
+        let spec = CATALOG.iter().find(|spec| spec.name == name).ok_or_else(|| unknown(name))?;
+        if !selected.iter().any(|other| other.name == spec.name) {
+            selected.push(spec);
+        }
+    }
+    Ok(selected)
+}
+
+fn unknown(name: &str) -> Error {
+    let known: Vec<&str> = CATALOG.iter().map(|spec| spec.name).collect();
+    Error::invalid(format!("found no topology \"{name}\", wanted one of: {}", known.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use kstreams::SystemClock;
+
+    use super::*;
+    use crate::events;
+
+    #[test]
+    fn rows_name_the_topics_of_their_graphs() {
+        let registry = Arc::new(events::memory_registry().unwrap());
+        let schemas = SchemaCache::new(registry, Arc::new(SystemClock::default()));
+        for spec in CATALOG {
+            let topology = (spec.build)(&Settings::default(), &schemas).unwrap();
+            let names = |topics: Vec<Arc<str>>| {
+                let mut names: Vec<String> = topics.iter().map(ToString::to_string).collect();
+                names.sort();
+                names.dedup();
+                names
+            };
+            let mut sources: Vec<_> = spec.sources.iter().map(ToString::to_string).collect();
+            sources.sort();
+            assert_eq!(names(topology.external_source_topics()), sources);
+            assert_eq!(names(topology.external_sink_topics()), spec.sinks);
+        }
+    }
+
+    #[test]
+    fn an_unknown_topology_names_the_known() {
+        let Err(error) = select(&["menager".into()]) else { panic!("selected") };
+        assert!(error.to_string().contains("manager-assignment"), "{error}");
+        assert_eq!(select(&[]).unwrap().len(), CATALOG.len());
+    }
+}
