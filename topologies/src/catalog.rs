@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use kstreams::serdes::SchemaCache;
-use kstreams::{Error, Result, Topology};
+use kstreams::{Clock, Error, Result, StreamsBuilder, SystemClock, Topology};
 
-use crate::manager_assignment;
 use crate::settings::Settings;
+use crate::{events, manager_assignment};
 
 /// A topology of the application.
 pub struct TopologySpec {
@@ -22,11 +22,19 @@ pub struct TopologySpec {
 
 /// Every topology.
 pub const CATALOG: &[TopologySpec] = &[TopologySpec {
-    name: "manager-assignment",
+    name: manager_assignment::NAME,
     sources: &["request-events", "workflow-events", "managers"],
     sinks: &["workflow-events"],
-    build: |settings, schemas| manager_assignment::topology(&settings.manager_assignment, schemas),
+    build: build_manager_assignment,
 }];
+
+fn build_manager_assignment(settings: &Settings, schemas: &Arc<SchemaCache>) -> Result<Topology> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let builder = StreamsBuilder::new();
+    let serdes = events::serdes(schemas, &clock)?;
+    manager_assignment::add_to(&builder, &serdes, &settings.manager_assignment)?;
+    builder.build()
+}
 
 /// The topologies with these names, or all of them where no name is given.
 ///
@@ -53,10 +61,7 @@ fn unknown(name: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use kstreams::SystemClock;
-
     use super::*;
-    use crate::events;
 
     #[test]
     fn rows_name_the_topics_of_their_graphs() {

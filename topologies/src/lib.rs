@@ -2,6 +2,8 @@
 
 pub mod catalog;
 pub mod events;
+pub mod http;
+pub mod logging;
 pub mod manager_assignment;
 pub mod schemas;
 pub mod settings;

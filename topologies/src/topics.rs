@@ -73,7 +73,10 @@ impl TopicSpec {
     /// The event types that it may hold.
     pub fn event_types(&self) -> impl Iterator<Item = &'static str> {
         let name = self.name;
-        SCHEMAS.iter().filter(move |(topic, ..)| *topic == name).map(|(_, event_type, _)| *event_type)
+        SCHEMAS
+            .iter()
+            .filter(move |(topic, ..)| *topic == name)
+            .map(|(_, event_type, _)| *event_type)
     }
 
     /// The dead letters of this topic in an application.
@@ -232,12 +235,7 @@ fn number(text: &str) -> i64 {
     text.parse().unwrap_or(0)
 }
 
-fn drift(
-    topic: &NewTopic,
-    what: Difference,
-    found: impl ToString,
-    wanted: impl ToString,
-) -> Drift {
+fn drift(topic: &NewTopic, what: Difference, found: impl ToString, wanted: impl ToString) -> Drift {
     let (found, wanted) = (found.to_string(), wanted.to_string());
     Drift { topic: topic.name.clone(), what, found, wanted }
 }
@@ -292,11 +290,18 @@ pub fn check(admin: &mut dyn Admin, topology: &TopologySpec, timeout: Duration) 
     for name in names {
         let wanted = find(name).map_or(1, |topic| topic.partitions);
         match found.get(name).map(|topic| topic.partitions) {
-            None => problems.push(format!("topic \"{name}\": found none, wanted {wanted} partitions")),
+            None => {
+                problems.push(format!("topic \"{name}\": found none, wanted {wanted} partitions"))
+            }
             Some(found) if found < wanted => problems
                 .push(format!("topic \"{name}\": found {found} partitions, wanted {wanted}")),
             Some(found) if found > wanted => {
-                tracing::warn!(topic = name, found, wanted, "topic has more partitions than the table says");
+                tracing::warn!(
+                    topic = name,
+                    found,
+                    wanted,
+                    "topic has more partitions than the table says"
+                );
             }
             Some(_) => {}
         }

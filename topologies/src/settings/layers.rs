@@ -14,7 +14,8 @@ use toml::{Table, Value};
 use super::Settings;
 
 /// Tables whose keys are not ours; values are text, whatever TOML calls them.
-pub(super) const FREE: [&str; 4] = ["client", "consumer", "producer", "manager_assignment.fallback_regions"];
+pub(super) const FREE: [&str; 4] =
+    ["client", "consumer", "producer", "manager_assignment.fallback_regions"];
 /// Variables that Kafka's own scripts and container platforms set; they are none of ours.
 const FOREIGN_VARIABLES: [&str; 10] = [
     "KAFKA_HOME",

@@ -28,8 +28,7 @@ fn flags_go_over_environment_over_later_files_over_earlier_ones() {
         "[kafka]\nsession_timeout_ms = 1\nheartbeat_interval_ms = 2\nnum_stream_threads = 3";
     let second = "[kafka]\nheartbeat_interval_ms = 20\nnum_stream_threads = 30\n\
                   session_timeout_ms = 9000";
-    let environment =
-        [("KAFKA_NUM_STREAM_THREADS", "300"), ("KAFKA_HEARTBEAT_INTERVAL_MS", "200")];
+    let environment = [("KAFKA_NUM_STREAM_THREADS", "300"), ("KAFKA_HEARTBEAT_INTERVAL_MS", "200")];
     let flags = [("kafka.num_stream_threads", "3000")];
     let loaded = load(&[first, second], &environment, &flags).unwrap();
     let kafka = &loaded.settings.kafka;
@@ -37,10 +36,7 @@ fn flags_go_over_environment_over_later_files_over_earlier_ones() {
     assert_eq!(found, (9000, 200, 3000));
     let origin = |key: &str| loaded.values[key].1.to_string();
     assert!(origin("kafka.session_timeout_ms").starts_with("file "));
-    assert_eq!(
-        origin("kafka.heartbeat_interval_ms"),
-        "environment KAFKA_HEARTBEAT_INTERVAL_MS"
-    );
+    assert_eq!(origin("kafka.heartbeat_interval_ms"), "environment KAFKA_HEARTBEAT_INTERVAL_MS");
     assert_eq!(origin("kafka.num_stream_threads"), "flag");
     assert_eq!(origin("kafka.state_dir"), "default");
 }

@@ -44,7 +44,10 @@ pub struct Settings {
 /// Settings of the engine; each is a field of [`StreamsConfig`], which says more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "one to one the fields of StreamsConfig, in milliseconds and bytes")]
+#[expect(
+    missing_docs,
+    reason = "one to one the fields of StreamsConfig, in milliseconds and bytes"
+)]
 pub struct KafkaSettings {
     pub bootstrap_servers: String,
     /// `application.id` is this and the topology's name.

@@ -92,7 +92,10 @@ mod tests {
             ("client.sasl.username", "me"),
         ]);
         assert!(!text.contains("hunter2"), "{text}");
-        assert!(text.contains("url = \"https://********@a/x,https://********@b\" # flag"), "{text}");
+        assert!(
+            text.contains("url = \"https://********@a/x,https://********@b\" # flag"),
+            "{text}"
+        );
         assert!(text.contains("\"ssl.key.location\" = \"here.pem\" # flag"), "{text}");
         assert!(text.contains("\"sasl.password\" = \"********\" # flag"), "{text}");
         assert!(text.contains("[client]"), "{text}");
