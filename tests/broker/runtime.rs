@@ -1,0 +1,169 @@
+//! The runtime on a real broker: exactly once over restarts, two instances, dead letters, global tables.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use kstreams::{
+    KafkaStreams, ProcessingGuarantee, State, StreamsBuilder, StreamsConfig, TaskState, Topology,
+};
+use test_support::{DEADLINE, Message, Outcome, Topic, create_topic, produce, read_committed, unique, wait_until};
+
+fn config(application: &str, state: &Path) -> StreamsConfig {
+    let mut config = StreamsConfig::new(application, test_support::bootstrap());
+    config.state_dir = state.to_owned();
+    config.session_timeout = std::time::Duration::from_secs(6);
+    config.heartbeat_interval = std::time::Duration::from_secs(1);
+    config
+}
+
+fn word_count(input: &str, output: &str) -> Topology {
+    let builder = StreamsBuilder::new();
+    builder
+        .stream::<String, String>(input)
+        .flat_map_values(|_, line| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        .group_by(|_, word| word.clone())
+        .count()
+        .to_stream()
+        .to(output);
+    builder.build().unwrap()
+}
+
+fn topics(input: &str, output: &str) {
+    create_topic(Topic { name: input, partitions: 6, config: &[] });
+    create_topic(Topic { name: output, partitions: 3, config: &[] });
+}
+
+fn lines(input: &str, numbers: std::ops::Range<usize>) {
+    let message = |n: usize| Message {
+        key: Some(n.to_string().into_bytes()),
+        value: Some(format!("all w{} v{}", n % 7, n % 31).into_bytes()),
+        ..Message::default()
+    };
+    produce(input, &numbers.map(message).collect::<Vec<_>>(), Outcome::Plain);
+}
+
+/// Every count ever published of every word, in order.
+fn counts(output: &str) -> BTreeMap<String, Vec<i64>> {
+    let mut counts: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for message in read_committed(output) {
+        let word = String::from_utf8(message.key.unwrap()).unwrap();
+        let count = i64::from_be_bytes(message.value.unwrap().try_into().unwrap());
+        counts.entry(word).or_default().push(count);
+    }
+    counts
+}
+
+fn total(output: &str, word: &str) -> i64 {
+    counts(output).get(word).and_then(|seen| seen.last().copied()).unwrap_or(0)
+}
+
+fn started(topology: Topology, config: StreamsConfig) -> KafkaStreams {
+    let mut streams = KafkaStreams::new(topology, config).unwrap();
+    streams.start().unwrap();
+    streams
+}
+
+#[test]
+fn counts_go_on_exactly_once_over_restarts() {
+    let application = unique("count");
+    let (input, output) = (format!("{application}-in"), format!("{application}-out"));
+    topics(&input, &output);
+    let state = tempfile::tempdir().unwrap();
+    for round in 0..3 {
+        lines(&input, round * 2000..(round + 1) * 2000);
+        let mut config = config(&application, state.path());
+        config.num_stream_threads = 1 + round % 2;
+        let mut streams = started(word_count(&input, &output), config);
+        let wanted = 2000 * (i64::try_from(round).unwrap() + 1);
+        wait_until("all words to be counted", DEADLINE, || total(&output, "all") == wanted);
+        streams.close(DEADLINE).unwrap();
+        assert_eq!(streams.state(), State::NotRunning);
+    }
+    for (word, seen) in counts(&output) {
+        let wanted: Vec<i64> = (1..=i64::try_from(seen.len()).unwrap()).collect();
+        assert_eq!(seen, wanted, "counts of \"{word}\" have a gap or come twice");
+    }
+}
+
+#[test]
+fn two_instances_share_the_tasks_and_one_takes_over() {
+    let application = unique("pair");
+    let (input, output) = (format!("{application}-in"), format!("{application}-out"));
+    topics(&input, &output);
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut first = started(word_count(&input, &output), config(&application, one.path()));
+    lines(&input, 0..1000);
+    wait_until("the first count", DEADLINE, || total(&output, "all") == 1000);
+    let mut second = started(word_count(&input, &output), config(&application, two.path()));
+    let running = |streams: &KafkaStreams| {
+        let tasks = streams.handle().tasks();
+        tasks.iter().filter(|task| task.state == TaskState::Running).count()
+    };
+    wait_until("half the tasks each", DEADLINE, || running(&first) == 6 && running(&second) == 6);
+    lines(&input, 1000..3000);
+    wait_until("the shared count", DEADLINE, || total(&output, "all") == 3000);
+    second.close(DEADLINE).unwrap();
+    wait_until("all tasks in one place", DEADLINE, || running(&first) == 12);
+    lines(&input, 3000..4000);
+    wait_until("the last count", DEADLINE, || total(&output, "all") == 4000);
+    first.close(DEADLINE).unwrap();
+    for (word, seen) in counts(&output) {
+        let wanted: Vec<i64> = (1..=i64::try_from(seen.len()).unwrap()).collect();
+        assert_eq!(seen, wanted, "counts of \"{word}\" have a gap or come twice");
+    }
+}
+
+#[test]
+fn at_least_once_counts_everything() {
+    let application = unique("alo");
+    let (input, output) = (format!("{application}-in"), format!("{application}-out"));
+    topics(&input, &output);
+    let state = tempfile::tempdir().unwrap();
+    let mut config = config(&application, state.path());
+    config.processing_guarantee = ProcessingGuarantee::AtLeastOnce;
+    lines(&input, 0..1000);
+    let mut streams = started(word_count(&input, &output), config);
+    wait_until("all words to be counted", DEADLINE, || total(&output, "all") == 1000);
+    streams.close(DEADLINE).unwrap();
+}
+
+#[test]
+fn global_table_is_complete_before_the_first_join() {
+    let application = unique("global");
+    let name = |what: &str| format!("{application}-{what}");
+    let (countries, orders, shipped) = (name("countries"), name("orders"), name("shipped"));
+    for topic in [&countries, &orders, &shipped] {
+        create_topic(Topic { name: topic, partitions: 2, config: &[] });
+    }
+    let text = |key: &str, value: &str| Message {
+        key: Some(key.into()),
+        value: Some(value.into()),
+        ..Message::default()
+    };
+    produce(&countries, &[text("nl", "Netherlands"), text("de", "Germany")], Outcome::Committed);
+    produce(&orders, &[text("1", "nl"), text("2", "de"), text("3", "nl")], Outcome::Committed);
+    let builder = StreamsBuilder::new();
+    let table = builder.global_table::<String, String>(&countries);
+    builder
+        .stream::<String, String>(&orders)
+        .join_global(&table, |_, order| order.clone(), |_, order, country| order + "=" + &country)
+        .to(&shipped);
+    let state = tempfile::tempdir().unwrap();
+    let mut streams = started(builder.build().unwrap(), config(&application, state.path()));
+    wait_until("three joins", DEADLINE, || read_committed(&shipped).len() == 3);
+    streams.close(DEADLINE).unwrap();
+    let mut values: Vec<_> = read_committed(&shipped).into_iter().map(|m| m.value.unwrap()).collect();
+    values.sort();
+    assert_eq!(values, [&b"de=Germany"[..], b"nl=Netherlands", b"nl=Netherlands"]);
+}
+
+#[test]
+fn missing_topics_are_named_before_the_start() {
+    let state = tempfile::tempdir().unwrap();
+    let application = unique("missing");
+    let config = config(&application, state.path());
+    let Err(error) = KafkaStreams::new(word_count("no-such-input", "no-such-output"), config) else {
+        panic!("started without its topics")
+    };
+    assert!(error.message().contains("no topic \"no-such-input\", \"no-such-output\""), "{error}");
+}
