@@ -221,7 +221,7 @@ impl Generator {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::convert::Infallible;
 
@@ -233,47 +233,66 @@ mod tests {
     use crate::rules;
     use crate::verify::Expected;
 
-    /// Goal: data, codecs and rules are the peer's. Method: run W1 and W2 in memory over the full data set and compare
-    /// with the checksums that the JVM program's output topics have.
-    #[test]
-    fn the_full_data_set_gives_the_peers_checksums() {
-        let (mut w1, mut w2, mut input) = <(Checksum, Checksum, Checksum)>::default();
-        let mut loads: BTreeMap<Bytes, ManagerLoads> = BTreeMap::new();
-        let mut statuses: BTreeMap<i64, Verification> = BTreeMap::new();
-        let mut out = Vec::new();
-        let done = generate(REQUESTS, ASSIGNMENTS, |record| {
+    /// What the workloads must put out, computed without an engine.
+    #[derive(Debug, Default)]
+    pub(crate) struct Reference {
+        pub(crate) w1: Checksum,
+        pub(crate) w2: Checksum,
+        input: Checksum,
+        loads: BTreeMap<Bytes, ManagerLoads>,
+        statuses: BTreeMap<i64, Verification>,
+    }
+
+    impl Reference {
+        pub(crate) fn compute(requests: u32, assignments: u32) -> Self {
+            let mut reference = Self::default();
+            let done = generate(requests, assignments, |record| {
+                reference.add(&record);
+                Ok::<_, Infallible>(())
+            });
+            assert_eq!(done, Ok(()));
+            reference
+        }
+
+        fn add(&mut self, record: &InputRecord<'_>) {
             let value = Bytes::copy_from_slice(record.value);
-            out.clear();
+            let mut out = Vec::new();
             match record.topic {
                 Topic::Security => {
                     let contractor = i64::from_be_bytes(record.key.try_into().unwrap());
-                    statuses.insert(contractor, Verification::decode(&value).unwrap());
+                    self.statuses.insert(contractor, Verification::decode(&value).unwrap());
                 }
                 Topic::Requests => {
-                    input.add(record.key, record.value);
+                    self.input.add(record.key, record.value);
                     let request = Request::decode(&value).unwrap().unwrap();
-                    let state = loads
+                    let state = self
+                        .loads
                         .entry(Bytes::copy_from_slice(record.key))
                         .or_insert_with(|| rules::no_loads(&request.region));
                     let assigned = rules::assign_manager(request, state).unwrap();
                     assigned.encode(&mut out);
-                    w1.add(&assigned.request_id.to_be_bytes(), &out);
+                    self.w1.add(&assigned.request_id.to_be_bytes(), &out);
                 }
                 Topic::Workflow => {
                     let assignment = Assignment::decode(&value).unwrap().unwrap();
-                    let status = statuses.get(&assignment.contractor_id);
+                    let status = self.statuses.get(&assignment.contractor_id);
                     let decision = rules::decide_access(&assignment, status);
                     decision.encode(&mut out);
-                    w2.add(&decision.contractor_id.to_be_bytes(), &out);
+                    self.w2.add(&decision.contractor_id.to_be_bytes(), &out);
                 }
             }
-            Ok::<_, Infallible>(())
-        });
-        assert_eq!(done, Ok(()));
-        assert_eq!(w1, Expected::W1.checksum());
-        assert_eq!(w2, Expected::W2.checksum());
-        assert_eq!(input, Expected::Passthrough.checksum());
-        for state in loads.values() {
+        }
+    }
+
+    /// Goal: data, codecs and rules are the peer's. Method: compute W1 and W2 in memory over the full data set and compare
+    /// with the checksums that the JVM program's output topics have.
+    #[test]
+    fn the_full_data_set_gives_the_peers_checksums() {
+        let reference = Reference::compute(REQUESTS, ASSIGNMENTS);
+        assert_eq!(reference.w1, Expected::W1.checksum());
+        assert_eq!(reference.w2, Expected::W2.checksum());
+        assert_eq!(reference.input, Expected::Passthrough.checksum());
+        for state in reference.loads.values() {
             let mut framed = Vec::new();
             state.encode(&mut framed);
             assert_eq!(ManagerLoads::decode(&Bytes::from(framed)).unwrap(), *state);

@@ -6,22 +6,15 @@
 
 mod avro;
 mod data;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "read by the topologies, which come with the engine")
-)]
 mod events;
 mod generate;
 mod hash;
 mod kafka;
 mod passthrough;
 mod random;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "read by the topologies, which come with the engine")
-)]
 mod rules;
 mod table;
+mod topologies;
 mod usage;
 mod verify;
 
