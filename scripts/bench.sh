@@ -48,7 +48,9 @@ measure() {
 # ours WORKLOAD GUARANTEE: one run of our program, checked, its topics deleted.
 ours() {
   local id="bench-$1-$2-$((++cell))"
-  measure "$WORKLOADS" "$1" "$2" --output "$id"
+  local -a command=(run "$1")
+  [ "$1" != passthrough ] || command=(passthrough)
+  measure "$WORKLOADS" "${command[@]}" "$2" --output "$id"
   supervise "$WORKLOADS" verify "$1" --output "$id" --group "$id" --delete >/dev/null
 }
 
@@ -83,6 +85,8 @@ cell=0
 for _ in $(seq "$RUNS"); do
   for guarantee in eos alo; do
     ours passthrough "$guarantee"
+    ours w1 "$guarantee"
+    ours w2 "$guarantee"
     if [ -n "$PEER" ]; then
       theirs w1 "$guarantee"
       theirs w2 "$guarantee"

@@ -99,6 +99,19 @@ impl Cluster {
         Ok(topics.map(|t| (t.name().to_owned(), count(t.partitions().len()))).collect())
     }
 
+    /// How many records lie on a topic without transactions.
+    pub(crate) fn record_count(&self, topic: &str, partitions: i32) -> Result<u64> {
+        let consumer: BaseConsumer = self.consumer_config("bench-metadata").create()?;
+        let mut count = 0;
+        for partition in 0..partitions {
+            let (low, high) = consumer
+                .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
+                .with_context(|| format!("asking for the length of {topic}-{partition}"))?;
+            count += u64::try_from(high - low)?;
+        }
+        Ok(count)
+    }
+
     /// Reads the committed records of a topic from the beginning to its end.
     pub(crate) fn read_topic(
         &self,

@@ -2,7 +2,7 @@
 //!
 //! Driven by `scripts/bench.sh`, one process per measurement, because peak memory belongs to a process. Each
 //! subcommand but `table` prints one JSON line. Order to read: `data` (what is processed), `rules` (what is computed), `events`
-//! and `avro` (how it is read and written), `passthrough` (the limit), `verify`.
+//! and `avro` (how it is read and written), `topologies`, `run`, `passthrough` (the limit), `verify`.
 
 mod avro;
 mod data;
@@ -13,6 +13,7 @@ mod kafka;
 mod passthrough;
 mod random;
 mod rules;
+mod run;
 mod table;
 mod topologies;
 mod usage;
@@ -65,6 +66,8 @@ enum Command {
         #[arg(long)]
         output: String,
     },
+    /// Runs a workload on the engine.
+    Run(run::Run),
     /// Checks the output of a run over the full data set.
     Verify(verify::Run),
     /// Prints medians of a file of result lines as a Markdown table.
@@ -94,6 +97,7 @@ fn run(cli: &Cli) -> Result<String> {
         Command::Generate(size) => generate::fill(cluster, *size),
         Command::CheckInput(size) => generate::check(cluster, *size),
         Command::Passthrough { guarantee, output } => passthrough::run(cluster, *guarantee, output),
+        Command::Run(run) => run::run(cluster, run),
         Command::Verify(run) => verify::verify(cluster, run),
         Command::Table { results } => return table::print(results),
     }?;

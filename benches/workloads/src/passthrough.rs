@@ -36,12 +36,8 @@ pub(crate) fn run(cluster: &Cluster, guarantee: Guarantee, output: &str) -> Resu
     cluster.create_topics(&[(output.to_owned(), partitions)], &configs)?;
 
     let consumer: BaseConsumer = cluster.consumer_config(output).create()?;
-    let mut remaining = 0;
-    for partition in 0..partitions {
-        let (low, high) = consumer.fetch_watermarks(&input, partition, REQUEST_TIMEOUT)?;
-        remaining += u64::try_from(high - low)?;
-    }
-    let total = remaining;
+    let total = cluster.record_count(&input, partitions)?;
+    let mut remaining = total;
     let mut sender = Sender::new(cluster, guarantee, output)?;
     consumer.assign(&all_partitions(&input, partitions)?)?;
     let mut batches = Batches::new(&consumer);
