@@ -47,6 +47,17 @@ pub enum Decision {
     Fail,
 }
 
+impl Decision {
+    /// The word for it in metrics.
+    pub(crate) fn disposition(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::DeadLetter => "dlq",
+            Self::Fail => "fail",
+        }
+    }
+}
+
 /// A record that failed, as its handler sees it.
 #[derive(Debug)]
 pub struct FailedRecord<'a> {

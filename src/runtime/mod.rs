@@ -12,6 +12,7 @@
 mod assignment;
 mod control;
 mod global_thread;
+mod rebalance;
 mod restore;
 mod shared;
 mod sink;

@@ -36,6 +36,15 @@ pub enum TaskState {
     Retrying,
 }
 
+impl TaskState {
+    const NAMES: [(Self, &'static str); 4] = [
+        (Self::Restoring, "restoring"),
+        (Self::Running, "running"),
+        (Self::Suspended, "suspended"),
+        (Self::Retrying, "retrying"),
+    ];
+}
+
 pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
@@ -53,8 +62,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(super) fn new(metrics: ClientMetrics) -> Self {
-        metrics.set_state(State::Created);
-        Self {
+        let shared = Self {
             state: Mutex::new(State::Created),
             changed: Condvar::new(),
             failure: Mutex::new(None),
@@ -62,7 +70,14 @@ impl Shared {
             stop: AtomicBool::new(false),
             tasks: Mutex::default(),
             metrics,
-        }
+        };
+        shared.publish(State::Created);
+        shared
+    }
+
+    fn publish(&self, now: State) {
+        let states = State::ALL.iter().map(|state| (state.to_string(), *state == now));
+        self.metrics.set_state(states);
     }
 
     pub(super) fn state(&self) -> State {
@@ -75,7 +90,7 @@ impl Shared {
         if state.may_become(next) {
             tracing::info!(from = %*state, to = %next, "client state");
             *state = next;
-            self.metrics.set_state(next);
+            self.publish(next);
             self.changed.notify_all();
         }
     }
@@ -148,7 +163,10 @@ impl Shared {
         let busy =
             |info: &TaskInfo| matches!(info.state, TaskState::Restoring | TaskState::Suspended);
         let next = if tasks.values().any(busy) { State::Rebalancing } else { State::Running };
-        self.metrics.set_tasks(tasks.values());
+        for (state, name) in TaskState::NAMES {
+            let count = tasks.values().filter(|info| info.state == state).count();
+            self.metrics.set_tasks(name, count);
+        }
         drop(tasks);
         self.become_state(next);
     }

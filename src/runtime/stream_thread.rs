@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::restore::{ReplyTo, RestoreCommand, Restored, close_stores};
-use super::shared::{Shared, TaskInfo, TaskState};
+use super::restore::{ReplyTo, RestoreCommand, Restored};
+use super::shared::{Shared, TaskState};
 use super::sink::ProducerSink;
 use super::state_dir::StateDir;
 use crate::config::StreamsConfig;
@@ -27,7 +27,7 @@ const SLICE_RECORDS: usize = 500;
 /// The longest sleep of an idle thread.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// Back-off of a task whose record meets an error that goes away by itself.
-const RETRY_BACKOFF_MIN: Duration = Duration::from_millis(50);
+pub(super) const RETRY_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How often lag gauges are set.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,19 +54,19 @@ pub(super) enum Report {
     Migrated,
 }
 
-struct Input {
-    slot: PartitionSlot,
+pub(super) struct Input {
+    pub(super) slot: PartitionSlot,
     /// Where to read again after an abort.
-    committed: StartOffset,
+    pub(super) committed: StartOffset,
 }
 
-struct Active {
-    task: StreamTask,
-    inputs: Vec<Input>,
-    suspended: bool,
-    retry_at: Option<Duration>,
-    retry_backoff: Duration,
-    retrying_since: Option<Duration>,
+pub(super) struct Active {
+    pub(super) task: StreamTask,
+    pub(super) inputs: Vec<Input>,
+    pub(super) suspended: bool,
+    pub(super) retry_at: Option<Duration>,
+    pub(super) retry_backoff: Duration,
+    pub(super) retrying_since: Option<Duration>,
 }
 
 pub(super) struct StreamThread {
@@ -89,14 +89,14 @@ pub(super) struct StreamThread {
     pub(super) alive_at_ms: Arc<AtomicU64>,
 }
 
-struct Running {
-    thread: StreamThread,
-    tasks: BTreeMap<TaskId, Active>,
-    restoring: Vec<TaskId>,
-    group: Option<GroupMetadata>,
+pub(super) struct Running {
+    pub(super) thread: StreamThread,
+    pub(super) tasks: BTreeMap<TaskId, Active>,
+    pub(super) restoring: Vec<TaskId>,
+    pub(super) group: Option<GroupMetadata>,
     last_commit: Duration,
     last_lag: Duration,
-    stop: bool,
+    pub(super) stop: bool,
     offsets: Vec<(TopicPartition, i64)>,
 }
 
@@ -233,7 +233,7 @@ impl Running {
     }
 
     /// Commits all tasks. ARCHITECTURE.md has the steps, and what recovery does after a crash between any two.
-    fn commit(&mut self) -> Result<()> {
+    pub(super) fn commit(&mut self) -> Result<()> {
         if self.thread.shared.is_poisoned() {
             return Ok(());
         }
@@ -269,7 +269,7 @@ impl Running {
     }
 
     /// What is done about an error, by its kind. STYLE §7.
-    fn react(&mut self, error: Error) -> Result<()> {
+    pub(super) fn react(&mut self, error: Error) -> Result<()> {
         match error.kind() {
             ErrorKind::Retriable | ErrorKind::AbortTransaction => {
                 tracing::warn!(error = ?error, "transaction aborted; processing goes on from the last commit");
@@ -313,142 +313,6 @@ impl Running {
         // The control thread may be stopping already.
         let _ = self.thread.reports.send(Report::Migrated);
         Ok(())
-    }
-
-    fn serve_commands(&mut self) -> Result<()> {
-        while let Ok(command) = self.thread.commands.try_recv() {
-            match command {
-                Command::Assign { tasks, group, committer } => {
-                    self.thread.committer = Some(committer);
-                    self.assign(&tasks, group)?;
-                }
-                Command::Revoke { done } => {
-                    if let Err(error) = self.commit() {
-                        self.react(error)?;
-                    }
-                    for (id, active) in &mut self.tasks {
-                        active.suspended = true;
-                        self.thread.shared.set_task_state(*id, TaskState::Suspended);
-                    }
-                    let _ = done.send(()); // the control thread may have given up waiting
-                }
-                Command::Lost { done } => {
-                    self.drop_tasks();
-                    self.thread.sink.abort(&self.thread.metrics)?;
-                    let _ = done.send(());
-                }
-                Command::Restored(restored) => self.restored(restored)?,
-                Command::RestoreFailed(task, error) => {
-                    let waited_for = self.restoring.contains(&task);
-                    if error.kind() == ErrorKind::Retriable && waited_for {
-                        tracing::warn!(%task, error = ?error, "restoration is tried again");
-                        self.start_restore(task)?;
-                    } else if waited_for {
-                        return Err(error.context(format!("restoration of task {task}")));
-                    }
-                }
-                Command::Stop => self.stop = true,
-            }
-        }
-        Ok(())
-    }
-
-    /// Resumes the tasks that stay, closes those that go, and starts those that come.
-    fn assign(&mut self, tasks: &[TaskId], group: GroupMetadata) -> Result<()> {
-        self.group = Some(group);
-        let gone: Vec<TaskId> =
-            self.tasks.keys().filter(|task| !tasks.contains(task)).copied().collect();
-        for task in gone {
-            self.close_task(task);
-        }
-        let cancelled: Vec<TaskId> =
-            self.restoring.iter().filter(|task| !tasks.contains(task)).copied().collect();
-        for task in cancelled {
-            self.cancel_restore(task);
-        }
-        for task in tasks {
-            if let Some(active) = self.tasks.get_mut(task) {
-                active.suspended = false;
-                self.thread.shared.set_task_state(*task, TaskState::Running);
-            } else if !self.restoring.contains(task) {
-                self.start_restore(*task)?;
-                self.restoring.push(*task);
-            }
-        }
-        Ok(())
-    }
-
-    fn start_restore(&mut self, task: TaskId) -> Result<()> {
-        let folder = self.thread.state_dir.task_folder(task)?;
-        let partitions = self.thread.builder.source_partitions(task);
-        self.thread.shared.set_task(TaskInfo {
-            id: task,
-            state: TaskState::Restoring,
-            thread: self.thread.index,
-            partitions,
-        });
-        let reply = self.thread.reply.clone();
-        let sent = self.thread.restore.send(RestoreCommand::Start { task, folder, reply });
-        sent.map_err(|_| Error::fatal("the restore thread has ended"))
-    }
-
-    fn cancel_restore(&mut self, task: TaskId) {
-        self.restoring.retain(|restoring| *restoring != task);
-        self.thread.shared.remove_task(task);
-        // A restore thread that has ended holds no stores.
-        let _ = self.thread.restore.send(RestoreCommand::Cancel(task));
-    }
-
-    /// Builds a task on its restored stores and begins to read its inputs.
-    fn restored(&mut self, restored: Restored) -> Result<()> {
-        let Restored { task: id, stores, committed } = restored;
-        if !self.restoring.contains(&id) {
-            close_stores(id, stores); // it has moved on meanwhile
-            return Ok(());
-        }
-        self.restoring.retain(|restoring| *restoring != id);
-        let task = self.thread.builder.build(id, stores, &self.thread.partition_counts)?;
-        let mut inputs = Vec::with_capacity(committed.len());
-        for (partition, committed) in task.partitions().iter().zip(committed) {
-            let committed = committed.map_or(StartOffset::Beginning, StartOffset::At);
-            let slot = self.thread.consumer.assign(partition, committed)?;
-            inputs.push(Input { slot, committed });
-        }
-        let active = Active {
-            task,
-            inputs,
-            suspended: false,
-            retry_at: None,
-            retry_backoff: RETRY_BACKOFF_MIN,
-            retrying_since: None,
-        };
-        self.tasks.insert(id, active);
-        self.thread.shared.set_task_state(id, TaskState::Running);
-        Ok(())
-    }
-
-    /// Closes a task; what it had uncommitted is dropped.
-    fn close_task(&mut self, id: TaskId) {
-        let Some(active) = self.tasks.remove(&id) else { return };
-        for input in &active.inputs {
-            if let Err(error) = self.thread.consumer.unassign(input.slot) {
-                tracing::warn!(task = %id, error = ?error, "unassign failed");
-            }
-        }
-        self.thread.metrics.forget_lag(active.task.partitions());
-        close_stores(id, active.task.close());
-        self.thread.shared.remove_task(id);
-    }
-
-    fn drop_tasks(&mut self) {
-        self.group = None;
-        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
-        for task in tasks {
-            self.close_task(task);
-        }
-        for task in std::mem::take(&mut self.restoring) {
-            self.cancel_restore(task);
-        }
     }
 
     fn close(&mut self, clean: bool) {

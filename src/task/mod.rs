@@ -5,6 +5,7 @@
 //! Called by the stream thread that owns the task; hot path. Deliberately absent: clients, threads, commits.
 
 mod build;
+mod commit;
 mod global_task;
 mod handover;
 mod partition_group;

@@ -16,7 +16,7 @@ use crate::processor::{
     CurrentRecord, Frame, NodeIndex, NodeKind, NodeSlot, PunctuationType, TaskState,
 };
 use crate::record::{Headers, RawRecord};
-use crate::store::{ChangelogWriter, StateStore};
+use crate::store::StateStore;
 use crate::telemetry::TaskMetrics;
 use crate::time::Timestamp;
 
@@ -264,7 +264,7 @@ impl StreamTask {
         };
         let decision = handler.handle(&failed);
         let (task, offset, node) = (failed.task, record.offset, failed.node);
-        self.metrics.failed(&source.topic, stage, decision);
+        self.metrics.failed(&source.topic, &stage.to_string(), decision.disposition());
         match decision {
             Decision::Fail => {
                 let place = format!("record {source}@{offset} failed in node \"{node}\" ({stage})");
@@ -372,7 +372,7 @@ impl StreamTask {
         Ok(())
     }
 
-    fn undo_effects(&mut self) {
+    pub(super) fn undo_effects(&mut self) {
         self.state.outputs.clear();
         self.state.dropped.clear();
         self.stores.iter_mut().for_each(|store| store.undo_record());
@@ -385,84 +385,6 @@ impl StreamTask {
         current.offset = record.offset;
         current.timestamp = time;
         current.headers = record.headers.clone();
-    }
-
-    /// Whether anything has happened since the last commit.
-    pub(crate) fn needs_commit(&self) -> bool {
-        self.has_effects
-    }
-
-    pub(crate) fn commit_requested(&self) -> bool {
-        self.state.commit_requested
-    }
-
-    /// Bytes of uncommitted store writes.
-    pub(crate) fn uncommitted_bytes(&self) -> usize {
-        self.stores.iter().map(|store| store.uncommitted_bytes()).sum()
-    }
-
-    /// Step 1 of a commit: sends every changed key to its changelog, once.
-    pub(crate) fn prepare_commit(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
-        let partition = self.state.task_id.partition;
-        for (store, changelog) in self.stores.iter_mut().zip(&mut self.changelogs) {
-            let Some(topic) = &changelog.topic else { continue };
-            let handle = match changelog.handle {
-                Some(handle) => handle,
-                None => *changelog.handle.insert(sink.topic(topic)?),
-            };
-            let mut writer = ChangelogSink { handle, partition, sink: &mut *sink };
-            let count = store.write_changelog(&mut writer)?;
-            changelog.unacknowledged += i64::try_from(count).unwrap_or(i64::MAX);
-        }
-        Ok(())
-    }
-
-    /// The offsets to commit: those that moved since the last commit.
-    pub(crate) fn offsets_to_commit(&self, into: &mut Vec<(TopicPartition, i64)>) {
-        for (queue, partition) in self.group.queues.iter().zip(&self.state.partitions) {
-            if let Some(offset) = queue.consumed.filter(|_| queue.is_dirty) {
-                into.push((partition.clone(), offset));
-            }
-        }
-    }
-
-    /// Last step of a commit, after the broker has it: moves the store writes to disk, with the changelog position.
-    ///
-    /// `in_transaction`: the changelog also got a commit marker, if anything was written to it.
-    /// `now` is the wall-clock time, for the latency of what has just become readable.
-    pub(crate) fn post_commit(&mut self, in_transaction: bool, now: Timestamp) -> Result<()> {
-        for time in self.latency_samples.drain(..) {
-            self.metrics.latency(now.since(time));
-        }
-        for (store, changelog) in self.stores.iter_mut().zip(&mut self.changelogs) {
-            if changelog.unacknowledged > 0 {
-                changelog.position += changelog.unacknowledged + i64::from(in_transaction);
-                changelog.unacknowledged = 0;
-            }
-            store.commit(changelog.topic.as_ref().map(|_| changelog.position))?;
-        }
-        self.group.queues.iter_mut().for_each(|queue| queue.is_dirty = false);
-        self.has_effects = false;
-        self.state.commit_requested = false;
-        Ok(())
-    }
-
-    /// Drops everything uncommitted: store writes, outputs, buffered records. The caller seeks back.
-    pub(crate) fn abort(&mut self) {
-        self.undo_effects();
-        self.stores.iter_mut().for_each(|store| store.abort());
-        for changelog in &mut self.changelogs {
-            changelog.unacknowledged = 0;
-        }
-        for slot in &self.nodes {
-            if let NodeKind::Source(node) = &slot.node {
-                node.borrow_mut().clear();
-            }
-        }
-        self.group.clear();
-        self.attempt = 0;
-        self.has_effects = false;
-        self.state.commit_requested = false;
     }
 
     /// Closes the processors and gives the stores back.
@@ -488,25 +410,6 @@ impl StreamTask {
     /// A store by name, for queries and tests.
     pub(crate) fn store_mut(&mut self, name: &str) -> Option<&mut Box<dyn StateStore>> {
         self.stores.iter_mut().find(|store| &**store.name() == name)
-    }
-}
-
-struct ChangelogSink<'a> {
-    handle: TopicHandle,
-    partition: i32,
-    sink: &'a mut dyn RecordSink,
-}
-
-impl ChangelogWriter for ChangelogSink<'_> {
-    fn write(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp) -> Result<()> {
-        self.sink.send(OutgoingRecord {
-            topic: self.handle,
-            partition: Some(self.partition),
-            timestamp,
-            key: Some(key),
-            value,
-            headers: &Headers::default(),
-        })
     }
 }
 

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::dlq::{Decision, Stage};
 use crate::ids::{TaskId, TopicPartition};
-use crate::runtime::{State, TaskInfo, TaskState};
 
 pub use describe::{describe, histogram_buckets};
 
@@ -30,8 +28,8 @@ impl TaskMetrics {
     pub(crate) fn new(app: &str, task: TaskId, partitions: &[TopicPartition]) -> Self {
         for partition in partitions {
             // Zero from the start, so that the first bad record shows as an increase.
-            for stage in [Stage::Deserialize, Stage::Process, Stage::Produce] {
-                dead_letters(app, &partition.topic, stage, Decision::DeadLetter).increment(0);
+            for stage in ["deserialize", "process", "produce"] {
+                dead_letters(app, &partition.topic, stage, "dlq").increment(0);
             }
         }
         let of_task = vec![("app", app.to_owned()), ("task", task.to_string())];
@@ -55,8 +53,9 @@ impl TaskMetrics {
         counter!("kstreams_records_dropped_total", &labels).increment(1);
     }
 
-    pub(crate) fn failed(&self, topic: &str, stage: Stage, decision: Decision) {
-        dead_letters(&self.app, topic, stage, decision).increment(1);
+    /// A record failed in `stage`, and `disposition` became of it.
+    pub(crate) fn failed(&self, topic: &str, stage: &str, disposition: &'static str) {
+        dead_letters(&self.app, topic, stage, disposition).increment(1);
     }
 
     pub(crate) fn punctuation_failed(&self, node: &str) {
@@ -66,16 +65,11 @@ impl TaskMetrics {
     }
 }
 
-fn dead_letters(app: &str, topic: &str, stage: Stage, decision: Decision) -> Counter {
-    let disposition = match decision {
-        Decision::Skip => "skip",
-        Decision::DeadLetter => "dlq",
-        Decision::Fail => "fail",
-    };
+fn dead_letters(app: &str, topic: &str, stage: &str, disposition: &'static str) -> Counter {
     let labels = [
         ("app", app.to_owned()),
         ("topic", topic.to_owned()),
-        ("stage", stage.to_string()),
+        ("stage", stage.to_owned()),
         ("disposition", disposition.to_owned()),
     ];
     counter!("kstreams_dlq_records_total", &labels)
@@ -94,29 +88,19 @@ impl ClientMetrics {
         Self { app: app.to_owned(), rebalances }
     }
 
-    pub(crate) fn set_state(&self, now: State) {
-        for state in State::ALL {
-            let labels = [("app", self.app.clone()), ("state", state.to_string())];
-            let value = if state == now { 1.0 } else { 0.0 };
-            gauge!("kstreams_client_state", &labels).set(value);
+    /// Sets the gauge of the state the client is in to 1, and those of the others to 0.
+    pub(crate) fn set_state(&self, states: impl Iterator<Item = (String, bool)>) {
+        for (state, is_current) in states {
+            let labels = [("app", self.app.clone()), ("state", state)];
+            gauge!("kstreams_client_state", &labels).set(if is_current { 1.0 } else { 0.0 });
         }
     }
 
-    pub(crate) fn set_tasks<'a>(&self, tasks: impl Iterator<Item = &'a TaskInfo>) {
-        let mut counts = [0.0; 4];
-        for task in tasks {
-            counts[task.state as usize] += 1.0;
-        }
-        let names = [
-            (TaskState::Restoring, "restoring"),
-            (TaskState::Running, "running"),
-            (TaskState::Suspended, "suspended"),
-            (TaskState::Retrying, "retrying"),
-        ];
-        for (state, name) in names {
-            let labels = [("app", self.app.clone()), ("state", name.to_owned())];
-            gauge!("kstreams_tasks", &labels).set(counts[state as usize]);
-        }
+    /// Sets the number of tasks in a state.
+    pub(crate) fn set_tasks(&self, state: &'static str, count: usize) {
+        let labels = [("app", self.app.clone()), ("state", state.to_owned())];
+        #[allow(clippy::cast_precision_loss)] // a handful
+        gauge!("kstreams_tasks", &labels).set(count as f64);
     }
 
     /// The number of stream threads that run.

@@ -6,7 +6,9 @@ use std::path::Path;
 use kstreams::{
     KafkaStreams, ProcessingGuarantee, State, StreamsBuilder, StreamsConfig, TaskState, Topology,
 };
-use test_support::{DEADLINE, Message, Outcome, Topic, create_topic, produce, read_committed, unique, wait_until};
+use test_support::{
+    DEADLINE, Message, Outcome, Topic, create_topic, produce, read_committed, unique, wait_until,
+};
 
 fn config(application: &str, state: &Path) -> StreamsConfig {
     let mut config = StreamsConfig::new(application, test_support::bootstrap());
@@ -152,7 +154,8 @@ fn global_table_is_complete_before_the_first_join() {
     let mut streams = started(builder.build().unwrap(), config(&application, state.path()));
     wait_until("three joins", DEADLINE, || read_committed(&shipped).len() == 3);
     streams.close(DEADLINE).unwrap();
-    let mut values: Vec<_> = read_committed(&shipped).into_iter().map(|m| m.value.unwrap()).collect();
+    let mut values: Vec<_> =
+        read_committed(&shipped).into_iter().map(|m| m.value.unwrap()).collect();
     values.sort();
     assert_eq!(values, [&b"de=Germany"[..], b"nl=Netherlands", b"nl=Netherlands"]);
 }
@@ -162,7 +165,8 @@ fn missing_topics_are_named_before_the_start() {
     let state = tempfile::tempdir().unwrap();
     let application = unique("missing");
     let config = config(&application, state.path());
-    let Err(error) = KafkaStreams::new(word_count("no-such-input", "no-such-output"), config) else {
+    let Err(error) = KafkaStreams::new(word_count("no-such-input", "no-such-output"), config)
+    else {
         panic!("started without its topics")
     };
     assert!(error.message().contains("no topic \"no-such-input\", \"no-such-output\""), "{error}");

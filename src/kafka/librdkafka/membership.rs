@@ -199,8 +199,12 @@ impl OffsetCommitter for Group {
 }
 
 /// The broker does not check who owns what within a generation (DESIGN §3): we do.
+///
+/// By number, not by topic: a task owns the partitions of its number in all of its topics, even where these have
+/// different counts and the group protocol has handed some of them to another member (see `runtime::assignment`).
 fn check_owned(owned: &BTreeSet<TopicPartition>, offsets: &[(TopicPartition, i64)]) -> Result<()> {
-    match offsets.iter().find(|(partition, _)| !owned.contains(partition)) {
+    let owns = |number| owned.iter().any(|partition| partition.partition == number);
+    match offsets.iter().find(|(partition, _)| !owns(partition.partition)) {
         Some((partition, _)) => Err(Error::new(
             ErrorKind::TaskMigrated,
             format!("cannot commit {partition}: it is not in this member's assignment any more"),

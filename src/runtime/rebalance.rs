@@ -1,0 +1,146 @@
+//! A stream thread's answers to the control thread: tasks come, go, are suspended, are lost.
+
+use super::restore::{RestoreCommand, Restored, close_stores};
+use super::shared::{TaskInfo, TaskState};
+use super::stream_thread::{Active, Command, Input, RETRY_BACKOFF_MIN, Running};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::TaskId;
+use crate::kafka::{GroupMetadata, StartOffset};
+
+impl Running {
+    pub(super) fn serve_commands(&mut self) -> Result<()> {
+        while let Ok(command) = self.thread.commands.try_recv() {
+            match command {
+                Command::Assign { tasks, group, committer } => {
+                    self.thread.committer = Some(committer);
+                    self.assign(&tasks, group)?;
+                }
+                Command::Revoke { done } => {
+                    if let Err(error) = self.commit() {
+                        self.react(error)?;
+                    }
+                    for (id, active) in &mut self.tasks {
+                        active.suspended = true;
+                        self.thread.shared.set_task_state(*id, TaskState::Suspended);
+                    }
+                    let _ = done.send(()); // the control thread may have given up waiting
+                }
+                Command::Lost { done } => {
+                    self.drop_tasks();
+                    self.thread.sink.abort(&self.thread.metrics)?;
+                    let _ = done.send(());
+                }
+                Command::Restored(restored) => self.restored(restored)?,
+                Command::RestoreFailed(task, error) => {
+                    let waited_for = self.restoring.contains(&task);
+                    if error.kind() == ErrorKind::Retriable && waited_for {
+                        tracing::warn!(%task, error = ?error, "restoration is tried again");
+                        self.start_restore(task)?;
+                    } else if waited_for {
+                        return Err(error.context(format!("restoration of task {task}")));
+                    }
+                }
+                Command::Stop => self.stop = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Resumes the tasks that stay, closes those that go, and starts those that come.
+    fn assign(&mut self, tasks: &[TaskId], group: GroupMetadata) -> Result<()> {
+        self.group = Some(group);
+        let gone: Vec<TaskId> =
+            self.tasks.keys().filter(|task| !tasks.contains(task)).copied().collect();
+        for task in gone {
+            self.close_task(task);
+        }
+        let cancelled: Vec<TaskId> =
+            self.restoring.iter().filter(|task| !tasks.contains(task)).copied().collect();
+        for task in cancelled {
+            self.cancel_restore(task);
+        }
+        for task in tasks {
+            if let Some(active) = self.tasks.get_mut(task) {
+                active.suspended = false;
+                self.thread.shared.set_task_state(*task, TaskState::Running);
+            } else if !self.restoring.contains(task) {
+                self.start_restore(*task)?;
+                self.restoring.push(*task);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_restore(&mut self, task: TaskId) -> Result<()> {
+        let folder = self.thread.state_dir.task_folder(task)?;
+        let partitions = self.thread.builder.source_partitions(task);
+        self.thread.shared.set_task(TaskInfo {
+            id: task,
+            state: TaskState::Restoring,
+            thread: self.thread.index,
+            partitions,
+        });
+        let reply = self.thread.reply.clone();
+        let sent = self.thread.restore.send(RestoreCommand::Start { task, folder, reply });
+        sent.map_err(|_| Error::fatal("the restore thread has ended"))
+    }
+
+    fn cancel_restore(&mut self, task: TaskId) {
+        self.restoring.retain(|restoring| *restoring != task);
+        self.thread.shared.remove_task(task);
+        // A restore thread that has ended holds no stores.
+        let _ = self.thread.restore.send(RestoreCommand::Cancel(task));
+    }
+
+    /// Builds a task on its restored stores and begins to read its inputs.
+    fn restored(&mut self, restored: Restored) -> Result<()> {
+        let Restored { task: id, stores, committed } = restored;
+        if !self.restoring.contains(&id) {
+            close_stores(id, stores); // it has moved on meanwhile
+            return Ok(());
+        }
+        self.restoring.retain(|restoring| *restoring != id);
+        let task = self.thread.builder.build(id, stores, &self.thread.partition_counts)?;
+        let mut inputs = Vec::with_capacity(committed.len());
+        for (partition, committed) in task.partitions().iter().zip(committed) {
+            let committed = committed.map_or(StartOffset::Beginning, StartOffset::At);
+            let slot = self.thread.consumer.assign(partition, committed)?;
+            inputs.push(Input { slot, committed });
+        }
+        let active = Active {
+            task,
+            inputs,
+            suspended: false,
+            retry_at: None,
+            retry_backoff: RETRY_BACKOFF_MIN,
+            retrying_since: None,
+        };
+        self.tasks.insert(id, active);
+        self.thread.shared.set_task_state(id, TaskState::Running);
+        Ok(())
+    }
+
+    /// Closes a task; what it had uncommitted is dropped.
+    fn close_task(&mut self, id: TaskId) {
+        let Some(active) = self.tasks.remove(&id) else { return };
+        for input in &active.inputs {
+            if let Err(error) = self.thread.consumer.unassign(input.slot) {
+                tracing::warn!(task = %id, error = ?error, "unassign failed");
+            }
+        }
+        self.thread.metrics.forget_lag(active.task.partitions());
+        close_stores(id, active.task.close());
+        self.thread.shared.remove_task(id);
+    }
+
+    pub(super) fn drop_tasks(&mut self) {
+        self.group = None;
+        let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for task in tasks {
+            self.close_task(task);
+        }
+        for task in std::mem::take(&mut self.restoring) {
+            self.cancel_restore(task);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A task's part of a commit: changelog records, offsets, and what happens to its stores afterwards.
+//!
+//! Called by the stream thread, in this order: [`StreamTask::prepare_commit`], [`StreamTask::offsets_to_commit`], the broker's commit,
+//! [`StreamTask::post_commit`]; or [`StreamTask::abort`] at any point before the last.
+
+use super::RecordSink;
+use super::stream_task::StreamTask;
+use crate::error::Result;
+use crate::ids::TopicPartition;
+use crate::kafka::{OutgoingRecord, TopicHandle};
+use crate::processor::NodeKind;
+use crate::record::Headers;
+use crate::store::ChangelogWriter;
+use crate::time::Timestamp;
+
+impl StreamTask {
+    /// Whether anything has happened since the last commit.
+    pub(crate) fn needs_commit(&self) -> bool {
+        self.has_effects
+    }
+
+    pub(crate) fn commit_requested(&self) -> bool {
+        self.state.commit_requested
+    }
+
+    /// Bytes of uncommitted store writes.
+    pub(crate) fn uncommitted_bytes(&self) -> usize {
+        self.stores.iter().map(|store| store.uncommitted_bytes()).sum()
+    }
+
+    /// Step 1 of a commit: sends every changed key to its changelog, once.
+    pub(crate) fn prepare_commit(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
+        let partition = self.state.task_id.partition;
+        for (store, changelog) in self.stores.iter_mut().zip(&mut self.changelogs) {
+            let Some(topic) = &changelog.topic else { continue };
+            let handle = match changelog.handle {
+                Some(handle) => handle,
+                None => *changelog.handle.insert(sink.topic(topic)?),
+            };
+            let mut writer = ChangelogSink { handle, partition, sink: &mut *sink };
+            let count = store.write_changelog(&mut writer)?;
+            changelog.unacknowledged += i64::try_from(count).unwrap_or(i64::MAX);
+        }
+        Ok(())
+    }
+
+    /// The offsets to commit: those that moved since the last commit.
+    pub(crate) fn offsets_to_commit(&self, into: &mut Vec<(TopicPartition, i64)>) {
+        for (queue, partition) in self.group.queues.iter().zip(&self.state.partitions) {
+            if let Some(offset) = queue.consumed.filter(|_| queue.is_dirty) {
+                into.push((partition.clone(), offset));
+            }
+        }
+    }
+
+    /// Last step of a commit, after the broker has it: moves the store writes to disk, with the changelog position.
+    ///
+    /// `in_transaction`: the changelog also got a commit marker, if anything was written to it.
+    /// `now` is the wall-clock time, for the latency of what has just become readable.
+    pub(crate) fn post_commit(&mut self, in_transaction: bool, now: Timestamp) -> Result<()> {
+        for time in self.latency_samples.drain(..) {
+            self.metrics.latency(now.since(time));
+        }
+        for (store, changelog) in self.stores.iter_mut().zip(&mut self.changelogs) {
+            if changelog.unacknowledged > 0 {
+                changelog.position += changelog.unacknowledged + i64::from(in_transaction);
+                changelog.unacknowledged = 0;
+            }
+            store.commit(changelog.topic.as_ref().map(|_| changelog.position))?;
+        }
+        self.group.queues.iter_mut().for_each(|queue| queue.is_dirty = false);
+        self.has_effects = false;
+        self.state.commit_requested = false;
+        Ok(())
+    }
+
+    /// Drops everything uncommitted: store writes, outputs, buffered records. The caller seeks back.
+    pub(crate) fn abort(&mut self) {
+        self.undo_effects();
+        self.stores.iter_mut().for_each(|store| store.abort());
+        for changelog in &mut self.changelogs {
+            changelog.unacknowledged = 0;
+        }
+        for slot in &self.nodes {
+            if let NodeKind::Source(node) = &slot.node {
+                node.borrow_mut().clear();
+            }
+        }
+        self.group.clear();
+        self.attempt = 0;
+        self.has_effects = false;
+        self.state.commit_requested = false;
+    }
+}
+
+struct ChangelogSink<'a> {
+    handle: TopicHandle,
+    partition: i32,
+    sink: &'a mut dyn RecordSink,
+}
+
+impl ChangelogWriter for ChangelogSink<'_> {
+    fn write(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp) -> Result<()> {
+        self.sink.send(OutgoingRecord {
+            topic: self.handle,
+            partition: Some(self.partition),
+            timestamp,
+            key: Some(key),
+            value,
+            headers: &Headers::default(),
+        })
+    }
+}
