@@ -86,7 +86,7 @@ fn engines(config: &StreamsConfig) -> Result<Arc<dyn Engines>> {
     use crate::store::rocksdb::{RocksDbEngines, RocksDbOptions};
     let memory_bytes_max = config.rocksdb_memory_bytes_max;
     let options = RocksDbOptions { memory_bytes_max, memtable_bytes_max: memory_bytes_max / 2 };
-    Ok(Arc::new(RocksDbEngines::new(&options)?))
+    Ok(Arc::new(RocksDbEngines::new(&options)))
 }
 
 #[cfg(not(feature = "rocksdb"))]
