@@ -7,4 +7,6 @@ pub mod logging;
 pub mod manager_assignment;
 pub mod schemas;
 pub mod settings;
+pub mod signals;
+pub mod simulate;
 pub mod topics;
