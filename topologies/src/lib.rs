@@ -1,6 +1,7 @@
 //! `aggregator`: the stream processor of a service aggregator. See [`events`] for the contracts.
 
 pub mod catalog;
+pub mod dev;
 pub mod events;
 pub mod http;
 pub mod logging;
