@@ -17,11 +17,13 @@ use super::stream_thread::{Command, Report};
 use crate::config::StreamsConfig;
 use crate::error::{Error, Result};
 use crate::ids::{TaskId, TopicPartition};
-use crate::kafka::{KafkaClients, Membership, MembershipEvent};
+use crate::kafka::{Admin, KafkaClients, Membership, MembershipEvent};
 use crate::task::TaskBuilder;
 use crate::telemetry::ClientMetrics;
 
 const POLL: Duration = Duration::from_millis(50);
+/// Short: the group's events wait meanwhile.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A stream thread as the control thread sees it.
 pub(super) struct ThreadHandle {
@@ -41,6 +43,9 @@ impl ThreadHandle {
 pub(super) struct ControlThread {
     pub(super) clients: Arc<dyn KafkaClients>,
     pub(super) membership: Box<dyn Membership>,
+    pub(super) admin: Box<dyn Admin>,
+    /// When repartition topics were last purged, on the monotonic clock.
+    pub(super) purged_at: Duration,
     pub(super) topics: Vec<Arc<str>>,
     pub(super) builder: TaskBuilder,
     pub(super) config: Arc<StreamsConfig>,
@@ -61,6 +66,7 @@ impl ControlThread {
                 None => self.serve_reports()?,
             }
             self.watch()?;
+            self.purge();
         }
         self.stop_threads();
         self.metrics.set_threads(0);
@@ -151,6 +157,23 @@ impl ControlThread {
             std::mem::replace(&mut self.membership, fresh).leave()?;
         }
         Ok(())
+    }
+
+    /// Deletes what repartition topics hold before the committed offsets. Source: `TaskManager.maybePurgeCommittedRecords`.
+    fn purge(&mut self) {
+        let now = self.builder.settings.clock.monotonic();
+        if now.saturating_sub(self.purged_at) < self.config.repartition_purge_interval {
+            return;
+        }
+        self.purged_at = now;
+        let processed = self.shared.take_processed();
+        if processed.is_empty() {
+            return;
+        }
+        if let Err(error) = self.admin.delete_records(&processed, PURGE_TIMEOUT) {
+            // The next round tries again with later offsets.
+            tracing::warn!(error = ?error, "repartition topics could not be purged");
+        }
     }
 
     fn watch(&self) -> Result<()> {

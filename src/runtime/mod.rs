@@ -381,6 +381,8 @@ impl Launch {
         let topics = subscription(builder);
         let mut control = ControlThread {
             membership: clients.membership(&topics)?,
+            admin: clients.admin()?,
+            purged_at: clock.monotonic(),
             clients,
             topics,
             builder: builder.clone(),

@@ -53,6 +53,8 @@ pub(super) struct Shared {
     poisoned: AtomicBool,
     stop: AtomicBool,
     tasks: Mutex<BTreeMap<TaskId, TaskInfo>>,
+    /// Committed offsets of repartition topics: what lies before them has been processed and may be deleted.
+    processed: Mutex<BTreeMap<TopicPartition, i64>>,
     pub(super) metrics: ClientMetrics,
 }
 
@@ -69,6 +71,7 @@ impl Shared {
             poisoned: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             tasks: Mutex::default(),
+            processed: Mutex::default(),
             metrics,
         };
         shared.publish(State::Created);
@@ -134,6 +137,16 @@ impl Shared {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::SeqCst) || self.is_poisoned()
+    }
+
+    /// Notes that a repartition topic's records before `offset` are processed and committed.
+    pub(super) fn note_processed(&self, partition: &TopicPartition, offset: i64) {
+        lock(&self.processed).insert(partition.clone(), offset);
+    }
+
+    /// What was noted since the last call.
+    pub(super) fn take_processed(&self) -> Vec<(TopicPartition, i64)> {
+        std::mem::take(&mut *lock(&self.processed)).into_iter().collect()
     }
 
     pub(super) fn set_task(&self, info: TaskInfo) {

@@ -263,6 +263,11 @@ impl Running {
             }
             active.task.post_commit(in_transaction, wall)?;
         }
+        for (partition, offset) in &self.offsets {
+            if self.thread.builder.is_repartition_topic(&partition.topic) {
+                self.thread.shared.note_processed(partition, *offset);
+            }
+        }
         self.last_commit = self.now();
         self.thread.metrics.committed(self.last_commit.saturating_sub(start));
         Ok(())

@@ -57,6 +57,12 @@ impl TaskBuilder {
         Self { topology, subtopologies, plan, settings, global_stores: Vec::new() }
     }
 
+    /// Whether the engine made this topic to repartition a stream.
+    pub(crate) fn is_repartition_topic(&self, topic: &str) -> bool {
+        self.plan.source_topics.contains_key(topic)
+            && self.plan.internal_topics.iter().any(|internal| &*internal.name == topic)
+    }
+
     /// A task's input partitions, in the order that the task numbers them.
     pub(crate) fn source_partitions(&self, id: TaskId) -> Vec<TopicPartition> {
         self.sources(id).into_iter().map(|(_, partition)| partition).collect()

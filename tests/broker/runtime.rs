@@ -60,6 +60,9 @@ fn total(output: &str, word: &str) -> i64 {
 }
 
 fn started(topology: Topology, config: StreamsConfig) -> KafkaStreams {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer();
+    let _ = log.try_init(); // another test was first
     let mut streams = KafkaStreams::new(topology, config).unwrap();
     streams.start().unwrap();
     streams
@@ -113,6 +116,23 @@ fn two_instances_share_the_tasks_and_one_takes_over() {
         let wanted: Vec<i64> = (1..=i64::try_from(seen.len()).unwrap()).collect();
         assert_eq!(seen, wanted, "counts of \"{word}\" have a gap or come twice");
     }
+}
+
+#[test]
+fn processed_records_of_repartition_topics_are_deleted() {
+    let application = unique("purge");
+    let (input, output) = (format!("{application}-in"), format!("{application}-out"));
+    topics(&input, &output);
+    let state = tempfile::tempdir().unwrap();
+    let mut config = config(&application, state.path());
+    config.repartition_purge_interval = std::time::Duration::from_millis(200);
+    lines(&input, 0..300);
+    let mut streams = started(word_count(&input, &output), config);
+    wait_until("all words to be counted", DEADLINE, || total(&output, "all") == 300);
+    let repartition =
+        format!("{application}-KSTREAM-AGGREGATE-STATE-STORE-0000000003-repartition");
+    wait_until("the purge", DEADLINE, || read_committed(&repartition).is_empty());
+    streams.close(DEADLINE).unwrap();
 }
 
 #[test]
