@@ -1,6 +1,8 @@
 //! `aggregator`: the stream processor of a service aggregator. See [`events`] for the contracts.
 
 pub mod catalog;
+pub mod cli;
+pub mod commands;
 pub mod dev;
 pub mod events;
 pub mod http;

@@ -3,7 +3,7 @@
 //! Called by `aggregator topics` and by start-up checks; cold. Nothing here deletes or shrinks anything. Internal topics
 //! are the engine's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -284,7 +284,9 @@ pub fn apply(
 /// # Errors
 /// `Invalid`, naming every topic with what was found and wanted; `Retriable` where no broker answers.
 pub fn check(admin: &mut dyn Admin, topology: &TopologySpec, timeout: Duration) -> Result<()> {
-    let names: Vec<&str> = topology.sources.iter().chain(topology.sinks).copied().collect();
+    // Each once: a topology may read what it writes.
+    let names: BTreeSet<&str> = topology.sources.iter().chain(topology.sinks).copied().collect();
+    let names: Vec<&str> = names.into_iter().collect();
     let found = admin.describe_topics(&names, timeout)?;
     let mut problems = Vec::new();
     for name in names {
@@ -309,7 +311,6 @@ pub fn check(admin: &mut dyn Admin, topology: &TopologySpec, timeout: Duration) 
     if problems.is_empty() {
         return Ok(());
     }
-    problems.dedup();
     Err(Error::invalid(format!(
         "{}: {}; run `aggregator topics apply`",
         topology.name,

@@ -160,7 +160,7 @@ fn a_start_without_topics_says_found_wanted_and_what_to_do() {
     let error = check(&mut cluster, &CATALOG[0], TIMEOUT).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "manager-assignment: topic \"request-events\": found 2 partitions, wanted 6; \
-         topic \"managers\": found none, wanted 3 partitions; run `aggregator topics apply`"
+        "manager-assignment: topic \"managers\": found none, wanted 3 partitions; \
+         topic \"request-events\": found 2 partitions, wanted 6; run `aggregator topics apply`"
     );
 }

@@ -271,6 +271,13 @@ impl Settings {
                 "setting http.bind: found \"{bind}\", wanted address:port such as 127.0.0.1:9464, or nothing"
             )));
         }
+        // Addresses are told in logs and errors.
+        if self.schema_registry.url.contains('@') {
+            return Err(Error::invalid(
+                "setting schema_registry.url: found a user or password in it, wanted an address alone; \
+                 set schema_registry.basic_auth_user_info",
+            ));
+        }
         let user_info = &self.schema_registry.basic_auth_user_info;
         if !user_info.is_empty() && !user_info.contains(':') {
             // The value is a secret, so it is not shown.
@@ -315,6 +322,9 @@ mod tests {
         assert!(text.starts_with("setting manager_assignment.punctuation_interval_ms"), "{text}");
         let mut settings = Settings::default();
         settings.schema_registry.basic_auth_user_info = "hunter2".into();
+        assert!(!settings.validate().unwrap_err().to_string().contains("hunter2"));
+        let mut settings = Settings::default();
+        settings.schema_registry.url = "http://me:hunter2@host".into();
         assert!(!settings.validate().unwrap_err().to_string().contains("hunter2"));
     }
 }

@@ -1,0 +1,97 @@
+//! What the commands do. Each returns what it has to say; `main` prints it.
+
+pub mod dlq;
+mod letter;
+pub mod run;
+pub mod schemas;
+pub mod topics;
+
+use std::sync::Arc;
+
+use kstreams::kafka::librdkafka::LibrdkafkaClients;
+use kstreams::serdes::{HttpRegistry, SchemaCache, SchemaRegistry};
+use kstreams::{Error, ErrorKind, Result, SystemClock};
+
+use crate::cli::{Cli, Command};
+use crate::settings::{Loaded, Settings};
+use crate::{catalog, events, logging};
+
+/// What a command has to say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// For standard output.
+    pub text: String,
+    /// Whether all is as it should be; decides the exit code.
+    pub good: bool,
+}
+
+impl Report {
+    fn good(text: String) -> Self {
+        Self { text, good: true }
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// The first thing that is in the way: what was found, what is wanted, what to do.
+pub fn execute(
+    cli: &Cli,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Report> {
+    let loaded = Loaded::load(&cli.layers.config, environment, &cli.layers.flags())?;
+    let settings = &loaded.settings;
+    logging::init(&settings.log)?;
+    match &cli.command {
+        Command::Run(args) => run::run(args, settings).map(|()| Report::good(String::new())),
+        Command::Topics(command) => topics::execute(command, settings),
+        Command::Schemas(command) => schemas::execute(command, settings),
+        Command::Dlq(command) => dlq::execute(command, settings),
+        Command::Describe { topology } => describe(topology.as_ref(), settings),
+        Command::Config => Ok(Report::good(loaded.show())),
+    }
+}
+
+fn describe(topology: Option<&String>, settings: &Settings) -> Result<Report> {
+    let names: Vec<String> = topology.cloned().into_iter().collect();
+    let schemas = memory_schemas()?;
+    let mut texts = Vec::new();
+    for spec in catalog::select(&names)? {
+        texts.push((spec.build)(settings, &schemas)?.describe());
+    }
+    Ok(Report::good(texts.join("\n")))
+}
+
+/// Clients for looking at the cluster.
+fn clients(settings: &Settings) -> Result<LibrdkafkaClients> {
+    LibrdkafkaClients::new(settings.client_settings("aggregator-tools"))
+}
+
+fn registry(settings: &Settings) -> Result<Arc<dyn SchemaRegistry>> {
+    Ok(Arc::new(HttpRegistry::new(settings.registry_config())?))
+}
+
+fn schema_cache(settings: &Settings) -> Result<Arc<SchemaCache>> {
+    Ok(SchemaCache::new(registry(settings)?, Arc::new(SystemClock::default())))
+}
+
+/// For commands that need the graph but no registry.
+fn memory_schemas() -> Result<Arc<SchemaCache>> {
+    let registry = Arc::new(events::memory_registry()?);
+    Ok(SchemaCache::new(registry, Arc::new(SystemClock::default())))
+}
+
+/// Says what to do about a registry that does not answer.
+fn about_registry(error: Error, settings: &Settings) -> Error {
+    match error.kind() {
+        ErrorKind::Retriable => {
+            let url = &settings.schema_registry.url;
+            let wanted = format!(
+                "{}; wanted a schema registry at \"{url}\"; start it or correct schema_registry.url",
+                error.message()
+            );
+            Error::new(ErrorKind::Retriable, wanted)
+        }
+        _ => error,
+    }
+}

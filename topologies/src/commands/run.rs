@@ -1,0 +1,172 @@
+//! `aggregator run`: topologies from start to ordered stop.
+//!
+//! Each client has a thread that waits for its end; this one waits for signals and for those threads.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use clap::Args;
+use kstreams::kafka::KafkaClients as _;
+use kstreams::{Clock, Error, Handle, KafkaStreams, Result, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::catalog::{self, TopologySpec};
+use crate::http::{HttpServer, Observed, Running, install_metrics};
+use crate::settings::Settings;
+use crate::{events, topics};
+
+/// What to run.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Names of topologies; all where none is given
+    pub topologies: Vec<String>,
+}
+
+/// What ends the waiting.
+enum Event {
+    Signal,
+    Ended(&'static str, Result<()>),
+}
+
+/// Runs until a signal or a failure.
+///
+/// # Errors
+/// What was in the way of the start, the first topology's failure, or that the stop took too long.
+pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
+    let specs = catalog::select(&args.topologies)?;
+    let metrics = install_metrics()?;
+    let clients = start(&specs, settings)?;
+    // Not before: until here there is nothing to stop in order, and a signal ends the process at once.
+    let (events, inbox) = channel();
+    listen_for_signals(events.clone())?;
+    let running: Vec<Running> = clients
+        .iter()
+        .map(|(name, client)| Running { name: (*name).to_owned(), handle: client.handle() })
+        .collect();
+    let observed = running.iter().map(|one| Arc::new(one.clone()) as Arc<dyn Observed>).collect();
+    let bind = &settings.http.bind;
+    let server = match bind.is_empty() {
+        true => None,
+        false => Some(HttpServer::start(bind, metrics, observed)?),
+    };
+    if let Some(server) = &server {
+        tracing::info!(address = %server.address(), "serving /metrics, /health, /topology, /tasks");
+    }
+    let handles: Vec<Handle> = running.into_iter().map(|one| one.handle).collect();
+    for (name, client) in clients {
+        launch(name, client, events.clone())?;
+    }
+    let timeout = Duration::from_millis(settings.kafka.close_timeout_ms);
+    wait(&inbox, &handles, timeout)
+}
+
+/// Checks everything that the topologies need, and prepares their clients.
+fn start(
+    specs: &[&'static TopologySpec],
+    settings: &Settings,
+) -> Result<Vec<(&'static str, KafkaStreams)>> {
+    let schemas = super::schema_cache(settings)?;
+    let mut admin = super::clients(settings)?.admin()?;
+    for spec in specs {
+        topics::check(&mut *admin, spec, settings.request_timeout())?;
+        let topics: Vec<&str> = spec.sources.iter().chain(spec.sinks).copied().collect();
+        events::check_registered(&schemas, &topics)
+            .map_err(|error| super::about_registry(error, settings))?;
+    }
+    let mut clients = Vec::new();
+    for spec in specs {
+        let topology = (spec.build)(settings, &schemas)?;
+        let config = settings.streams_config(spec.name);
+        tracing::info!(
+            topology = spec.name,
+            application_id = config.application_id,
+            bootstrap_servers = config.bootstrap_servers,
+            processing_guarantee = ?config.processing_guarantee,
+            threads = config.num_stream_threads,
+            "starting"
+        );
+        let client = KafkaStreams::new(topology, config).map_err(|e| e.context(spec.name))?;
+        clients.push((spec.name, client));
+    }
+    Ok(clients)
+}
+
+fn launch(name: &'static str, mut client: KafkaStreams, events: Sender<Event>) -> Result<()> {
+    client.start().map_err(|error| error.context(name))?;
+    let wait = move || {
+        let ended = client.wait();
+        // Nobody listens any more where the stop took too long.
+        let _ = events.send(Event::Ended(name, ended));
+    };
+    std::thread::Builder::new()
+        .name(format!("wait-{name}"))
+        .spawn(wait)
+        .map_err(|error| Error::fatal("cannot start a thread").with_source(error))?;
+    Ok(())
+}
+
+/// Waits for the end of all clients; the first signal or failure stops the others in order.
+fn wait(inbox: &Receiver<Event>, handles: &[Handle], timeout: Duration) -> Result<()> {
+    let clock = SystemClock::default();
+    let mut deadline: Option<Duration> = None;
+    let mut outcome = Ok(());
+    let mut running = handles.len();
+    while running > 0 {
+        let left = deadline.map_or(Duration::MAX, |end| end.saturating_sub(clock.monotonic()));
+        let is_first = deadline.is_none();
+        match inbox.recv_timeout(left) {
+            Ok(Event::Signal) if is_first => {
+                tracing::info!("stopping in order; a second signal stops at once");
+            }
+            Ok(Event::Signal) => {
+                return Err(Error::fatal(
+                    "stopped at once by a second signal; what is uncommitted will be processed again",
+                ));
+            }
+            Ok(Event::Ended(name, ended)) => {
+                running -= 1;
+                tracing::info!(topology = name, "stopped");
+                outcome = outcome.and(ended.map_err(|error| error.context(name)));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                return outcome.and(Err(Error::fatal(format!(
+                    "{running} topologies did not stop within close_timeout_ms = {}; \
+                     what is uncommitted will be processed again",
+                    timeout.as_millis()
+                ))));
+            }
+            Err(RecvTimeoutError::Disconnected) => return outcome,
+        }
+        if is_first {
+            deadline = Some(clock.monotonic() + timeout);
+            handles.iter().for_each(Handle::close);
+        }
+    }
+    outcome
+}
+
+/// Forwards SIGTERM and SIGINT from a thread of its own.
+fn listen_for_signals(events: Sender<Event>) -> Result<()> {
+    let refuse = |error| Error::fatal("cannot listen for signals").with_source(error);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refuse)?;
+    let context = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate()).map_err(refuse)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refuse)?;
+    drop(context);
+    let forward = async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if events.send(Event::Signal).is_err() {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread.spawn(move || runtime.block_on(forward)).map_err(refuse)?;
+    Ok(())
+}
