@@ -253,7 +253,7 @@ pub trait Admin: Send {
         topics: &[&str],
         timeout: Duration,
     ) -> Result<BTreeMap<String, TopicDescription>>;
-    /// Creates topics; ones that exist already are left alone.
+    /// Creates topics; ones that exist already are left alone. Returns when the cluster's answers have them.
     fn create_topics(&mut self, topics: &[NewTopic], timeout: Duration) -> Result<()>;
     /// The effective configuration of a topic.
     fn topic_configs(&mut self, topic: &str, timeout: Duration)

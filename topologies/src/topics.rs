@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kstreams::dlq::dead_letter_topic;
 use kstreams::kafka::{Admin, NewTopic, TopicDescription};
-use kstreams::{Error, Result};
+use kstreams::{Clock, Error, Result, SystemClock};
 
 use crate::catalog::{CATALOG, TopologySpec};
 use crate::events::SCHEMAS;
@@ -23,6 +23,8 @@ const MIN_INSYNC_REPLICAS: i32 = 2;
 const COMPRESSION: &str = "lz4";
 /// The shortest retention of dead letters, so that a long week-end loses none.
 const DEAD_LETTER_DAYS: u64 = 30;
+/// Between two looks at changes that were just made.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const DAY_MS: u64 = 24 * 3_600_000;
 
 /// What a topic keeps.
@@ -276,7 +278,29 @@ pub fn apply(
             admin.alter_topic_configs(&topic.name, &configs, timeout)?;
         }
     }
+    settle(admin, wanted, &left, timeout)?;
     Ok((done, left))
+}
+
+/// Waits until nothing differs but what was left: brokers learn of changes after the answer to them.
+fn settle(
+    admin: &mut dyn Admin,
+    wanted: &[NewTopic],
+    left: &[Drift],
+    timeout: Duration,
+) -> Result<()> {
+    let clock = SystemClock::default();
+    let deadline = clock.monotonic() + timeout;
+    loop {
+        let drifts = diff(admin, wanted, timeout)?;
+        let Some(pending) = drifts.iter().find(|drift| !left.contains(drift)) else {
+            return Ok(());
+        };
+        if clock.monotonic() > deadline {
+            return Err(Error::retriable(format!("{pending}, although it was changed; try again")));
+        }
+        std::thread::park_timeout(SETTLE_PAUSE);
+    }
 }
 
 /// Checks before a topology starts that its topics exist with as many partitions as the table says, or more.

@@ -16,9 +16,12 @@ use super::queue::Queue;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{Admin, NewTopic, TopicDescription};
+use crate::time::{Clock, SystemClock};
 
 /// Added to the broker's own time-out while waiting for its answer.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+/// Between two looks for a topic that was just created.
+const METADATA_PAUSE: Duration = Duration::from_millis(20);
 
 /// The admin client. Fields drop in order: the queue before the client.
 pub(super) struct ClusterAdmin {
@@ -135,6 +138,26 @@ impl ClusterAdmin {
         }
     }
 
+    /// The controller answers before brokers know a new topic; a subscription in between fails for a missing topic.
+    fn wait_until_known(&self, topics: &[NewTopic], timeout: Duration) -> Result<()> {
+        let clock = SystemClock::default();
+        let deadline = clock.monotonic() + timeout;
+        loop {
+            let (_, known) = self.cluster(timeout)?;
+            let Some(missing) = topics.iter().find(|topic| !known.contains_key(&topic.name)) else {
+                return Ok(());
+            };
+            if clock.monotonic() > deadline {
+                return Err(Error::retriable(format!(
+                    "topic \"{}\" was created, but no broker knows it after {} s; try again",
+                    missing.name,
+                    timeout.as_secs_f64(),
+                )));
+            }
+            std::thread::park_timeout(METADATA_PAUSE);
+        }
+    }
+
     fn failed(&self, code: Code, attempted: &str, text: &str, timeout: Duration) -> Error {
         match code {
             Code::OperationTimedOut
@@ -178,7 +201,8 @@ impl Admin for ClusterAdmin {
             let result = ffi::rd_kafka_event_CreateTopics_result(answer.0);
             topic_outcomes(|count| ffi::rd_kafka_CreateTopics_result_topics(result, count))
         };
-        first_failure("creating topic", outcomes, &[Code::TopicAlreadyExists])
+        first_failure("creating topic", outcomes, &[Code::TopicAlreadyExists])?;
+        self.wait_until_known(topics, timeout)
     }
 
     fn topic_configs(
