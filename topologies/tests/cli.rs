@@ -1,5 +1,7 @@
 //! The command `aggregator` from outside, as far as it needs no service.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,5 +1,6 @@
 //! The command `aggregator` on a real Kafka and registry: topics, dead letters, start and stop.
 #![cfg(feature = "broker-tests")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
