@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{dlq, run, schemas, topics};
+use crate::dev::DevArgs;
+use crate::simulate::SimulateArgs;
 
 /// The stream processor of a service aggregator.
 #[derive(Debug, Parser)]
@@ -40,6 +42,10 @@ pub struct LayerArgs {
 pub enum Command {
     /// Run topologies until SIGTERM or Ctrl-C, all of them where none is named
     Run(run::RunArgs),
+    /// Run everything in this process and in memory, with simulated traffic and a live view
+    Dev(DevArgs),
+    /// Send simulated traffic to a cluster
+    Simulate(SimulateArgs),
     /// Create the topics, show how the cluster differs from them, or list them
     #[command(subcommand)]
     Topics(topics::TopicsCommand),

@@ -13,8 +13,8 @@ use kstreams::serdes::{HttpRegistry, SchemaCache, SchemaRegistry};
 use kstreams::{Error, ErrorKind, Result, SystemClock};
 
 use crate::cli::{Cli, Command};
-use crate::settings::{Loaded, Settings};
-use crate::{catalog, events, logging};
+use crate::settings::{Loaded, LogSettings, Origin, Settings};
+use crate::{catalog, dev, events, logging, simulate};
 
 /// What a command has to say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,15 +41,28 @@ pub fn execute(
 ) -> Result<Report> {
     let loaded = Loaded::load(&cli.layers.config, environment, &cli.layers.flags())?;
     let settings = &loaded.settings;
-    logging::init(&settings.log)?;
+    logging::init(&log_settings(&cli.command, &loaded))?;
+    let nothing = |()| Report::good(String::new());
     match &cli.command {
-        Command::Run(args) => run::run(args, settings).map(|()| Report::good(String::new())),
+        Command::Run(args) => run::run(args, settings).map(nothing),
+        Command::Dev(args) => dev::run(args, settings.clone()).map(nothing),
+        Command::Simulate(args) => simulate::run(args, settings).map(nothing),
         Command::Topics(command) => topics::execute(command, settings),
         Command::Schemas(command) => schemas::execute(command, settings),
         Command::Dlq(command) => dlq::execute(command, settings),
         Command::Describe { topology } => describe(topology.as_ref(), settings),
         Command::Config => Ok(Report::good(loaded.show())),
     }
+}
+
+/// The local mode has a screen, which lines of the log would tear: unless asked for, only what is unexpected is logged.
+fn log_settings(command: &Command, loaded: &Loaded) -> LogSettings {
+    let mut log = loaded.settings.log.clone();
+    let is_default = loaded.values.get("log.level").is_none_or(|(_, o)| *o == Origin::Default);
+    if matches!(command, Command::Dev(_)) && is_default {
+        "warn,librdkafka=error".clone_into(&mut log.level);
+    }
+    log
 }
 
 fn describe(topology: Option<&String>, settings: &Settings) -> Result<Report> {

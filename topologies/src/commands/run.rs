@@ -9,11 +9,11 @@ use std::time::Duration;
 use clap::Args;
 use kstreams::kafka::KafkaClients as _;
 use kstreams::{Clock, Error, Handle, KafkaStreams, Result, SystemClock};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::catalog::{self, TopologySpec};
 use crate::http::{HttpServer, Observed, Running, install_metrics};
 use crate::settings::Settings;
+use crate::signals::Signals;
 use crate::{events, topics};
 
 /// What to run.
@@ -23,11 +23,11 @@ pub struct RunArgs {
     pub topologies: Vec<String>,
 }
 
-/// What ends the waiting.
-enum Event {
-    Signal,
-    Ended(&'static str, Result<()>),
-}
+/// The name of a topology that has ended, and how.
+type Ended = (&'static str, Result<()>);
+
+/// Between two looks at the signals.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs until a signal or a failure.
 ///
@@ -38,8 +38,8 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
     let metrics = install_metrics()?;
     let clients = start(&specs, settings)?;
     // Not before: until here there is nothing to stop in order, and a signal ends the process at once.
-    let (events, inbox) = channel();
-    listen_for_signals(events.clone())?;
+    let signals = Signals::listen()?;
+    let (ended, inbox) = channel();
     let running: Vec<Running> = clients
         .iter()
         .map(|(name, client)| Running { name: (*name).to_owned(), handle: client.handle() })
@@ -55,10 +55,10 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
     }
     let handles: Vec<Handle> = running.into_iter().map(|one| one.handle).collect();
     for (name, client) in clients {
-        launch(name, client, events.clone())?;
+        launch(name, client, ended.clone())?;
     }
     let timeout = Duration::from_millis(settings.kafka.close_timeout_ms);
-    wait(&inbox, &handles, timeout)
+    wait(&inbox, &signals, &handles, timeout)
 }
 
 /// Checks everything that the topologies need, and prepares their clients.
@@ -92,12 +92,12 @@ fn start(
     Ok(clients)
 }
 
-fn launch(name: &'static str, mut client: KafkaStreams, events: Sender<Event>) -> Result<()> {
+fn launch(name: &'static str, mut client: KafkaStreams, inbox: Sender<Ended>) -> Result<()> {
     client.start().map_err(|error| error.context(name))?;
     let wait = move || {
         let ended = client.wait();
         // Nobody listens any more where the stop took too long.
-        let _ = events.send(Event::Ended(name, ended));
+        let _ = inbox.send((name, ended));
     };
     std::thread::Builder::new()
         .name(format!("wait-{name}"))
@@ -107,66 +107,50 @@ fn launch(name: &'static str, mut client: KafkaStreams, events: Sender<Event>) -
 }
 
 /// Waits for the end of all clients; the first signal or failure stops the others in order.
-fn wait(inbox: &Receiver<Event>, handles: &[Handle], timeout: Duration) -> Result<()> {
+fn wait(
+    inbox: &Receiver<Ended>,
+    signals: &Signals,
+    handles: &[Handle],
+    timeout: Duration,
+) -> Result<()> {
     let clock = SystemClock::default();
     let mut deadline: Option<Duration> = None;
     let mut outcome = Ok(());
     let mut running = handles.len();
     while running > 0 {
-        let left = deadline.map_or(Duration::MAX, |end| end.saturating_sub(clock.monotonic()));
-        let is_first = deadline.is_none();
-        match inbox.recv_timeout(left) {
-            Ok(Event::Signal) if is_first => {
-                tracing::info!("stopping in order; a second signal stops at once");
-            }
-            Ok(Event::Signal) => {
-                return Err(Error::fatal(
-                    "stopped at once by a second signal; what is uncommitted will be processed again",
-                ));
-            }
-            Ok(Event::Ended(name, ended)) => {
+        match inbox.recv_timeout(LOOK) {
+            Ok((name, ended)) => {
                 running -= 1;
                 tracing::info!(topology = name, "stopped");
                 outcome = outcome.and(ended.map_err(|error| error.context(name)));
             }
-            Err(RecvTimeoutError::Timeout) => {
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return outcome,
+        }
+        let count = signals.count();
+        if count > 1 && running > 0 {
+            return Err(Error::fatal(
+                "stopped at once by a second signal; what is uncommitted will be processed again",
+            ));
+        }
+        let now = clock.monotonic();
+        match deadline {
+            None if count > 0 || running < handles.len() => {
+                if running > 0 {
+                    tracing::info!("stopping in order; a second signal stops at once");
+                }
+                deadline = Some(now + timeout);
+                handles.iter().for_each(Handle::close);
+            }
+            Some(deadline) if now > deadline && running > 0 => {
                 return outcome.and(Err(Error::fatal(format!(
                     "{running} topologies did not stop within close_timeout_ms = {}; \
                      what is uncommitted will be processed again",
                     timeout.as_millis()
                 ))));
             }
-            Err(RecvTimeoutError::Disconnected) => return outcome,
-        }
-        if is_first {
-            deadline = Some(clock.monotonic() + timeout);
-            handles.iter().for_each(Handle::close);
+            _ => {}
         }
     }
     outcome
-}
-
-/// Forwards SIGTERM and SIGINT from a thread of its own.
-fn listen_for_signals(events: Sender<Event>) -> Result<()> {
-    let refuse = |error| Error::fatal("cannot listen for signals").with_source(error);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refuse)?;
-    let context = runtime.enter();
-    let mut terminate = signal(SignalKind::terminate()).map_err(refuse)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refuse)?;
-    drop(context);
-    let forward = async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if events.send(Event::Signal).is_err() {
-                return;
-            }
-        }
-    };
-    let thread = std::thread::Builder::new().name("signals".to_owned());
-    thread.spawn(move || runtime.block_on(forward)).map_err(refuse)?;
-    Ok(())
 }
