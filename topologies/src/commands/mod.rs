@@ -55,12 +55,12 @@ pub fn execute(
     }
 }
 
-/// The local mode has a screen, which lines of the log would tear: unless asked for, only what is unexpected is logged.
+/// The local mode has a screen, which lines of the log would tear, and counts what is unexpected there.
 fn log_settings(command: &Command, loaded: &Loaded) -> LogSettings {
     let mut log = loaded.settings.log.clone();
     let is_default = loaded.values.get("log.level").is_none_or(|(_, o)| *o == Origin::Default);
     if matches!(command, Command::Dev(_)) && is_default {
-        "warn,librdkafka=error".clone_into(&mut log.level);
+        "error".clone_into(&mut log.level);
     }
     log
 }
