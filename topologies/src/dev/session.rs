@@ -61,8 +61,12 @@ pub fn run(args: &DevArgs, settings: Settings) -> Result<()> {
     let traffic = session.traffic(world)?;
     let mut display = print_ok(Display::open())?;
     let mut shown = Shown::new(title, &session);
+    while !traffic.has_begun() && !traffic.has_ended() && signals.count() == 0 {
+        print(display.show(shown.screen(&session, Duration::ZERO, Some("STARTING"))))?;
+        std::thread::park_timeout(TICK);
+    }
     let begin = session.clock.monotonic();
-    let mut ended = loop {
+    let ended = loop {
         std::thread::park_timeout(TICK);
         let elapsed = session.clock.monotonic().saturating_sub(begin);
         print(display.show(shown.screen(&session, elapsed, None)))?;
@@ -74,7 +78,7 @@ pub fn run(args: &DevArgs, settings: Settings) -> Result<()> {
     };
     let lasted = session.clock.monotonic().saturating_sub(begin);
     let (sent, sending) = traffic.stop();
-    ended = ended.and(sending);
+    let mut ended = ended.and(sending);
     let drain_begin = session.clock.monotonic();
     let mut quiet = Quiet::default();
     while ended.is_ok() && signals.count() < 2 {
@@ -163,15 +167,14 @@ impl Session {
 
     /// What is printed before the view.
     fn intro(&self) -> Vec<String> {
-        let (broker, registry) = (self.cluster.bootstrap(), self.registry.url());
+        let (broker, http) = (self.cluster.bootstrap(), self.http.address());
         vec![
-            "aggregator dev: all in this process and in memory; at-least-once, because the embedded broker \
-             ignores transactions"
-                .to_owned(),
+            "aggregator dev: everything in this process and in memory".to_owned(),
+            "at-least-once: the embedded broker ignores transactions".to_owned(),
             format!("broker    {broker}"),
-            format!("registry  {registry}"),
-            format!("http      http://{}/metrics /health/ready /topology /tasks", self.http.address()),
-            format!("join in   kcat -b {broker} -C -t workflow-events -s value=avro -r {registry}"),
+            format!("registry  {}", self.registry.url()),
+            format!("http      http://{http}  /metrics /health/ready /topology /tasks"),
+            format!("join in   {}", join_in(broker)),
         ]
     }
 
@@ -198,6 +201,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// How to look at the assignments from outside; what Debian's kcat can do, without Avro.
+fn join_in(broker: &str) -> String {
+    format!("kcat -b {broker} -C -q -t workflow-events -f 'request %k, %S bytes\\n'")
 }
 
 /// The settings as the local mode needs them; what the user set otherwise stays.
@@ -286,6 +294,10 @@ impl Traffic {
         Ok(Self { stop, sent, thread })
     }
 
+    fn has_begun(&self) -> bool {
+        self.sent.requests() > 0
+    }
+
     fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
@@ -328,16 +340,12 @@ struct Shown {
 
 impl Shown {
     fn new(title: String, session: &Session) -> Self {
-        // The first line of the intro is in the state's line and the README already.
-        let mut join_in = vec![
-            "at-least-once, in memory: the embedded broker ignores transactions".to_owned(),
-            format!("broker {}   registry {}", session.cluster.bootstrap(), session.registry.url()),
+        let (broker, registry) = (session.cluster.bootstrap(), session.registry.url());
+        let join_in = vec![
+            format!("broker {broker}   registry {registry}"),
+            format!("http://{}/metrics   at-least-once, in memory", session.http.address()),
+            join_in(broker),
         ];
-        join_in.push(format!(
-            "http://{}/metrics   kcat -b {} -C -t workflow-events",
-            session.http.address(),
-            session.cluster.bootstrap()
-        ));
         let screen = Screen { title, join_in, ..Screen::default() };
         Self { screen, history: VecDeque::new(), turned_at: Duration::ZERO }
     }

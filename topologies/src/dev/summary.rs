@@ -34,14 +34,10 @@ pub(super) struct Summary {
     unseen: u64,
 }
 
-/// What the classes mean; printed with the figures.
+/// What counts as a request; printed with the figures.
 const DEFINITION: &str = "\
-requests     request.created records on request-events, duplicates and unreadable ones included; each is one of:
-  assigned     a manager was assigned
-  waiting      not yet: no manager of its region is free
-  cancelled    cancelled before a manager was assigned
-  duplicates   the same request id once more
-  dead letters in the dead-letter topic";
+Requests are the request.created records on request-events, unreadable ones and
+duplicates included, as an independent reader of the topics saw them.";
 
 impl Summary {
     /// The figures after `traffic` of so much time, with `sent` requests sent by the simulator.
@@ -100,25 +96,29 @@ impl Summary {
 
     /// Prints the figures and what they mean.
     pub(super) fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        let Self { requests, assigned, waiting, cancelled, duplicates, dead_letters, .. } = self;
+        let verdict = if self.check().is_ok() { "adds up" } else { "DOES NOT ADD UP" };
+        writeln!(out, "{:>9} requests  ({verdict})", self.requests)?;
+        for (count, class, meaning) in [
+            (self.assigned, "assigned", "a manager was assigned"),
+            (self.waiting, "waiting", "not yet: no manager of their region is free"),
+            (self.cancelled, "cancelled", "before a manager was assigned"),
+            (self.duplicates, "duplicates", "the same request id once more"),
+            (self.dead_letters, "dead letters", "in the dead-letter topic"),
+        ] {
+            writeln!(out, "{count:>9} {class:<13} {meaning}")?;
+        }
         let ms = |value: Option<u64>| value.map_or("-".to_owned(), |ms| format!("{ms} ms"));
+        let (p50, p99) = (ms(self.p50_ms), ms(self.p99_ms));
+        writeln!(out, "{DEFINITION}")?;
         writeln!(
             out,
-            "summary: {requests} requests = {assigned} assigned + {waiting} waiting + {cancelled} cancelled + \
-             {duplicates} duplicates + {dead_letters} dead letters{}",
-            if self.check().is_ok() { "" } else { "   (does not add up)" }
+            "Latency, request.created sent to its assignment read: p50 {p50}, p99 {p99}."
         )?;
         writeln!(
             out,
-            "latency from request.created to its manager_assigned read: p50 {}, p99 {}; {} records/s; \
-             {} escalated, {} completed",
-            ms(self.p50_ms),
-            ms(self.p99_ms),
-            self.records_per_second,
-            self.escalated,
-            self.completed
-        )?;
-        writeln!(out, "{DEFINITION}")
+            "{} records/s; {} requests escalated, {} completed.",
+            self.records_per_second, self.escalated, self.completed
+        )
     }
 
     /// Writes the figures as JSON.

@@ -20,6 +20,8 @@ const BATCH: usize = 1_000;
 const SLEEP_MAX: Duration = Duration::from_millis(20);
 /// The shortest, so that a high rate is sent in small batches and not with a wake-up for each record.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
+/// A head start of the managers, so that the first requests meet a directory that is known.
+const DIRECTORY_FIRST: Duration = Duration::from_secs(1);
 /// Until when the last records must be acknowledged.
 const FLUSH_WITHIN: Duration = Duration::from_secs(30);
 
@@ -70,6 +72,10 @@ pub(crate) fn run(
     let mut messages = world.directory();
     sender.send_all(&mut messages, clock.now())?;
     sender.producer.flush(FLUSH_WITHIN)?;
+    let sent_at = clock.monotonic();
+    while clock.monotonic() < sent_at + DIRECTORY_FIRST && !stop.load(Ordering::SeqCst) {
+        reader.wait(SLEEP_MAX)?;
+    }
     let begin = clock.monotonic();
     while !stop.load(Ordering::SeqCst) {
         let elapsed = clock.monotonic().saturating_sub(begin);
@@ -170,3 +176,7 @@ impl<'a> Sender<'a> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "traffic_tests.rs"]
+mod tests;
