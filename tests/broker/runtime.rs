@@ -129,8 +129,7 @@ fn processed_records_of_repartition_topics_are_deleted() {
     lines(&input, 0..300);
     let mut streams = started(word_count(&input, &output), config);
     wait_until("all words to be counted", DEADLINE, || total(&output, "all") == 300);
-    let repartition =
-        format!("{application}-KSTREAM-AGGREGATE-STATE-STORE-0000000003-repartition");
+    let repartition = format!("{application}-KSTREAM-AGGREGATE-STATE-STORE-0000000003-repartition");
     wait_until("the purge", DEADLINE, || read_committed(&repartition).is_empty());
     streams.close(DEADLINE).unwrap();
 }
