@@ -141,8 +141,8 @@ impl StreamsConfig {
             let found = self.transaction_timeout;
             return refuse("transaction.timeout.ms", &found, "no less than commit.interval.ms");
         }
-        if self.heartbeat_interval * 2 > self.session_timeout {
-            let wanted = "at most half of session.timeout.ms";
+        if self.heartbeat_interval * 3 > self.session_timeout {
+            let wanted = "at most a third of session.timeout.ms";
             return refuse("heartbeat.interval.ms", &self.heartbeat_interval, wanted);
         }
         for (table, settings) in

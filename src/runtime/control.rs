@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::state::State;
 use super::stream_thread::{Command, Report};
 use crate::config::StreamsConfig;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TaskId, TopicPartition};
 use crate::kafka::{Admin, KafkaClients, Membership, MembershipEvent};
 use crate::task::TaskBuilder;
@@ -44,6 +44,8 @@ pub(super) struct ControlThread {
     pub(super) clients: Arc<dyn KafkaClients>,
     pub(super) membership: Box<dyn Membership>,
     pub(super) admin: Box<dyn Admin>,
+    /// On the monotonic clock.
+    pub(super) started_at: Duration,
     /// When repartition topics were last purged, on the monotonic clock.
     pub(super) purged_at: Duration,
     pub(super) topics: Vec<Arc<str>>,
@@ -61,9 +63,14 @@ impl ControlThread {
     pub(super) fn run(&mut self) -> Result<()> {
         self.metrics.set_threads(self.threads.len());
         while !self.shared.is_stopping() {
-            match self.membership.poll(POLL)? {
-                Some(event) => self.handle(event)?,
-                None => self.serve_reports()?,
+            match self.membership.poll(POLL) {
+                Ok(Some(event)) => self.handle(event)?,
+                Ok(None) => self.serve_reports()?,
+                // A topic that was created a moment ago is not known to every broker yet.
+                Err(error) if error.kind() == ErrorKind::Invalid && self.is_young() => {
+                    tracing::warn!(error = ?error, "the group waits for its topics");
+                }
+                Err(error) => return Err(error),
             }
             self.watch()?;
             self.purge();
@@ -174,6 +181,11 @@ impl ControlThread {
             // The next round tries again with later offsets.
             tracing::warn!(error = ?error, "repartition topics could not be purged");
         }
+    }
+
+    fn is_young(&self) -> bool {
+        let age = self.builder.settings.clock.monotonic().saturating_sub(self.started_at);
+        age < self.config.request_timeout
     }
 
     fn watch(&self) -> Result<()> {

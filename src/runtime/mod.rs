@@ -382,6 +382,7 @@ impl Launch {
         let mut control = ControlThread {
             membership: clients.membership(&topics)?,
             admin: clients.admin()?,
+            started_at: clock.monotonic(),
             purged_at: clock.monotonic(),
             clients,
             topics,
