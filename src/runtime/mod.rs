@@ -305,16 +305,16 @@ impl Launch {
     fn run(self) -> Result<()> {
         let Components { clients, engines, clock, handlers } = self.components.clone();
         let config = self.config.clone();
-        let stores = self.plan.task_ids().count() * self.topology.stores.len().max(1);
         let settings = TaskSettings {
             application_id: config.application_id.as_str().into(),
             max_task_idle: config.max_task_idle,
-            store_cache_bytes_max: config.store_cache_bytes_max / stores.max(1),
+            store_cache_bytes_max: config.store_cache_bytes_max,
             handlers: Arc::new(handlers),
             clock: clock.clone(),
             engines,
         };
         let mut builder = TaskBuilder::new(self.topology.clone(), self.plan.clone(), settings);
+        builder.settings.store_cache_bytes_max /= builder.store_instances().max(1);
         let mut admin = clients.admin()?;
         let mut others = Vec::new();
         if !self.topology.global_stores.is_empty() {

@@ -90,6 +90,13 @@ impl TaskBuilder {
         self.topology.stores.keys().filter(used).cloned().collect()
     }
 
+    /// How many stores there are over all tasks of the application, and global ones: they share one budget of row caches.
+    /// Tasks without a store, such as those before a repartition topic, take none of it.
+    pub(crate) fn store_instances(&self) -> usize {
+        let of_tasks: usize = self.plan.task_ids().map(|id| self.store_names(id).len()).sum();
+        of_tasks + self.topology.global_stores.len()
+    }
+
     /// Opens the stores of a task in `folder` (in memory ones need none). Slow: disk.
     pub(crate) fn open_stores(&self, id: TaskId, folder: &Path) -> Result<Vec<TaskStore>> {
         self.store_names(id).iter().map(|name| self.open_store(name, folder)).collect()
