@@ -5,7 +5,10 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 fn aggregator(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_aggregator")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_aggregator"))
+        .args(arguments)
+        .output()
+        .expect("cargo has built the program")
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn render(screen: &Screen) -> Vec<String> {
     lines.push(pair("waiting", counts.waiting, None, "escalated", counts.escalated));
     lines.push(pair("cancelled", counts.cancelled, None, "completed", counts.completed));
     lines.push(format!(
-        "latency       p50 {:>8}  p99 {:>8}   created -> assignment read, last seconds",
+        "latency       p50 {:>8}  p99 {:>8}   created -> assigned, last seconds",
         ms(screen.p50_ms),
         ms(screen.p99_ms)
     ));

@@ -63,7 +63,7 @@ impl Region {
     fn capacity(&self, rate: f64) -> i32 {
         let busy = rate * f64::from(self.weight) / 1_000.0 * BUSY_SECONDS;
         let share = busy * f64::from(self.capacity_percent) / 100.0 / f64::from(self.managers);
-        (share.round() as i32).max(if self.capacity_percent > 100 { 5 } else { 1 })
+        (share.round() as i32).max(if self.capacity_percent > 100 { 5 } else { 2 })
     }
 }
 
