@@ -59,6 +59,9 @@ impl Running {
         for task in cancelled {
             self.cancel_restore(task);
         }
+        for task in self.overtaken()? {
+            self.close_task(task);
+        }
         for task in tasks {
             if let Some(active) = self.tasks.get_mut(task) {
                 active.suspended = false;
@@ -69,6 +72,43 @@ impl Running {
             }
         }
         Ok(())
+    }
+
+    /// Suspended tasks whose committed offsets are not where they left them: a member that joins too late for one
+    /// generation gets its tasks back in the next one, after somebody else has worked on them.
+    fn overtaken(&mut self) -> Result<Vec<TaskId>> {
+        let (mut partitions, mut expected) = (Vec::new(), Vec::new());
+        for (id, active) in &self.tasks {
+            for (input, partition) in active.inputs.iter().zip(active.task.partitions()) {
+                partitions.push(partition.clone());
+                expected.push((*id, input.committed));
+            }
+        }
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let committed = match self
+            .thread
+            .consumer
+            .committed(&partitions, self.thread.config.request_timeout)
+        {
+            Ok(committed) => committed,
+            Err(error) if error.kind() == ErrorKind::Retriable => {
+                tracing::warn!(error = ?error, "committed offsets are not known; the tasks are restored");
+                return Ok(self.tasks.keys().copied().collect());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut overtaken: Vec<TaskId> = expected
+            .into_iter()
+            .zip(committed)
+            .filter(|((_, left), found)| {
+                *left != found.map_or(StartOffset::Beginning, StartOffset::At)
+            })
+            .map(|((id, _), _)| id)
+            .collect();
+        overtaken.dedup();
+        Ok(overtaken)
     }
 
     fn start_restore(&mut self, task: TaskId) -> Result<()> {

@@ -95,6 +95,8 @@ pub(super) struct Running {
     pub(super) restoring: Vec<TaskId>,
     pub(super) group: Option<GroupMetadata>,
     last_commit: Duration,
+    /// When the first of a row of aborts without a commit was, on the monotonic clock.
+    aborting_since: Option<Duration>,
     last_lag: Duration,
     pub(super) stop: bool,
     offsets: Vec<(TopicPartition, i64)>,
@@ -110,6 +112,7 @@ impl StreamThread {
             restoring: Vec::new(),
             group: None,
             last_commit: now,
+            aborting_since: None,
             last_lag: now,
             stop: false,
             offsets: Vec::new(),
@@ -269,6 +272,7 @@ impl Running {
             }
         }
         self.last_commit = self.now();
+        self.aborting_since = None;
         self.thread.metrics.committed(self.last_commit.saturating_sub(start));
         Ok(())
     }
@@ -278,6 +282,12 @@ impl Running {
         match error.kind() {
             ErrorKind::Retriable | ErrorKind::AbortTransaction => {
                 tracing::warn!(error = ?error, "transaction aborted; processing goes on from the last commit");
+                let (now, limit) = (self.now(), self.thread.config.task_timeout);
+                let since = *self.aborting_since.get_or_insert(now);
+                if now.saturating_sub(since) > limit {
+                    let text = format!("no commit for {} s (task.timeout.ms)", limit.as_secs());
+                    return Err(Error::fatal(text).with_source(error));
+                }
                 match self.rewind() {
                     Err(worse) if worse.kind() == ErrorKind::TaskMigrated => self.migrated(worse),
                     other => other,
@@ -302,7 +312,8 @@ impl Running {
                 input.slot = self.thread.consumer.assign(&partition, input.committed)?;
             }
         }
-        Ok(())
+        // Whatever it was gets a moment to go away.
+        self.thread.consumer.wait(RETRY_BACKOFF_MIN)
     }
 
     /// Somebody else owns the tasks: drop them, and have the group joined anew.

@@ -274,6 +274,15 @@ impl StreamTask {
                 tracing::warn!(%task, topic = %source.topic, partition = source.partition, offset, node, %stage, error = %error, "record skipped");
             }
             Decision::DeadLetter => {
+                let size = record.key.as_ref().map_or(0, |key| key.len())
+                    + record.value.as_ref().map_or(0, |value| value.len());
+                if size > sink.record_bytes_max() {
+                    return Err(Error::fatal(format!(
+                        "record {source}@{offset} of {size} bytes is too large for its dead-letter topic, wanted at most {}; raise message.max.bytes in [producer]",
+                        sink.record_bytes_max()
+                    ))
+                    .with_source(error));
+                }
                 tracing::warn!(%task, topic = %source.topic, partition = source.partition, offset, node, %stage, error = %error, "record dead-lettered");
                 let now = self.state.clock.now();
                 let headers = dead_letter_headers(&failed, &self.state.application_id, now);
@@ -284,7 +293,12 @@ impl StreamTask {
                 sink.send(OutgoingRecord {
                     topic: handle,
                     partition: None,
-                    timestamp: record.timestamp,
+                    // Producers refuse a negative timestamp; such a record has none worth keeping.
+                    timestamp: if record.timestamp.as_millis() < 0 {
+                        now
+                    } else {
+                        record.timestamp
+                    },
                     key: record.key.as_deref(),
                     value: record.value.as_deref(),
                     headers: &headers,
