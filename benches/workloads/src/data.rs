@@ -15,7 +15,7 @@ pub(crate) const ASSIGNMENTS: u32 = 1_000_000;
 
 const SEED: u64 = 20_240_607;
 /// 2025-01-01T00:00:00Z.
-const START_MS: i64 = 1_735_689_600_000;
+pub(crate) const START_MS: i64 = 1_735_689_600_000;
 /// 2,000,000 requests span one hour.
 const STEP_MS: f64 = 1.8;
 const REGIONS: usize = 60;
@@ -100,7 +100,7 @@ pub(crate) fn generate<E>(
 }
 
 /// 60 names, ten for each of six partitions.
-fn regions() -> Vec<String> {
+pub(crate) fn regions() -> Vec<String> {
     let partitions = Topic::Requests.partitions();
     let mut in_partition = vec![0; partitions as usize];
     let mut regions = Vec::with_capacity(REGIONS);

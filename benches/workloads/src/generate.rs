@@ -9,6 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
+use crate::assignment;
 use crate::data::{self, InputRecord, Topic};
 use crate::hash::crc32c;
 use crate::kafka::Cluster;
@@ -24,19 +25,13 @@ pub(crate) struct Size {
     assignments: u32,
 }
 
-/// Creates the three input topics and fills them.
+/// Creates and fills the three input topics, and those of the application's topology.
 pub(crate) fn fill(cluster: &Cluster, size: Size) -> Result<Value> {
     let topics = Topic::ALL.map(|topic| (topic.name(&cluster.prefix), topic.partitions()));
     let configs = [("retention.ms", "-1"), ("message.timestamp.type", "CreateTime")];
     cluster.create_topics(&topics, &configs)?;
     let names = topics.map(|(name, _)| name);
-    let producer: BaseProducer = cluster
-        .config()
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "20")
-        .set("batch.size", "65536")
-        .set("queue.buffering.max.kbytes", "65536")
-        .create()?;
+    let producer = producer(cluster)?;
     let mut counts = [0u64; 3];
     data::generate(size.requests, size.assignments, |record| {
         counts[record.topic as usize] += 1;
@@ -45,10 +40,23 @@ pub(crate) fn fill(cluster: &Cluster, size: Size) -> Result<Value> {
     producer.flush(Duration::from_secs(120)).context("waiting for the last records")?;
     // A lost record would show as a wrong checksum of every workload; say so here, where the cause is.
     check(cluster, size)?;
+    assignment::fill(cluster)?;
     Ok(json!({"requests": counts[0], "workflow": counts[1], "security": counts[2]}))
 }
 
-fn send(producer: &BaseProducer, topic: &str, record: &InputRecord<'_>) -> Result<()> {
+/// A producer that keeps the order of what it sends.
+pub(crate) fn producer(cluster: &Cluster) -> Result<BaseProducer> {
+    let mut config = cluster.config();
+    config
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "20")
+        .set("batch.size", "65536")
+        .set("queue.buffering.max.kbytes", "65536");
+    Ok(config.create()?)
+}
+
+/// Sends a record to its partition, waiting while the local queue is full.
+pub(crate) fn send(producer: &BaseProducer, topic: &str, record: &InputRecord<'_>) -> Result<()> {
     let mut next = BaseRecord::to(topic)
         .partition(record.partition)
         .timestamp(record.timestamp_ms)

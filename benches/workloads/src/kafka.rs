@@ -77,6 +77,9 @@ impl Cluster {
 
     /// Deletes topics; ones that do not exist are no error.
     pub(crate) fn delete_topics(&self, topics: &[String]) -> Result<()> {
+        if topics.is_empty() {
+            return Ok(());
+        }
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         let results = block_on(self.admin()?.delete_topics(&names, &AdminOptions::new()))??;
         for result in results {
@@ -86,6 +89,13 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Deletes the topics that an application made for itself.
+    pub(crate) fn delete_internal_topics(&self, application_id: &str) -> Result<()> {
+        let prefix = format!("{application_id}-");
+        let mine = self.topics()?.into_keys().filter(|name| name.starts_with(&prefix));
+        self.delete_topics(&mine.collect::<Vec<_>>())
     }
 
     /// The number of partitions of every topic there is.

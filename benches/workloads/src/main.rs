@@ -4,6 +4,7 @@
 //! subcommand but `table` prints one JSON line. Order to read: `data` (what is processed), `rules` (what is computed), `events`
 //! and `avro` (how it is read and written), `topologies`, `run`, `passthrough` (the limit), `verify`.
 
+mod assignment;
 mod avro;
 mod data;
 mod events;

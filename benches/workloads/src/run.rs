@@ -9,6 +9,7 @@ use kstreams::{KafkaStreams, ProcessingGuarantee, State, StreamsConfig};
 use serde_json::Value;
 
 use crate::Guarantee;
+use crate::assignment;
 use crate::data::Topic;
 use crate::kafka::Cluster;
 use crate::topologies::{self, Progress};
@@ -26,6 +27,8 @@ pub(crate) enum Workload {
     W1,
     /// Assignments joined with the contractors' latest status.
     W2,
+    /// The application's whole topology.
+    ManagerAssignment,
 }
 
 /// What to run.
@@ -34,7 +37,7 @@ pub(crate) struct Run {
     workload: Workload,
     /// The processing guarantee.
     guarantee: Guarantee,
-    /// The topic to create and fill; the application's id too.
+    /// The topic to create and fill, and the application's id; manager-assignment has topics of its own.
     #[arg(long)]
     output: String,
     /// Folder of the stores; a temporary one if not given.
@@ -50,38 +53,58 @@ impl Workload {
         match self {
             Self::W1 => "w1",
             Self::W2 => "w2",
+            Self::ManagerAssignment => "manager-assignment",
         }
     }
 
-    /// The topic whose records are counted.
-    fn driving(self) -> Topic {
+    /// The topic whose records are counted; `None`: the workload has its own.
+    fn driving(self) -> Option<Topic> {
         match self {
-            Self::W1 => Topic::Requests,
-            Self::W2 => Topic::Workflow,
+            Self::W1 => Some(Topic::Requests),
+            Self::W2 => Some(Topic::Workflow),
+            Self::ManagerAssignment => None,
         }
     }
 }
 
 /// Runs until every driving record is processed and committed.
 pub(crate) fn run(cluster: &Cluster, run: &Run) -> Result<Value> {
-    let driving = run.workload.driving();
-    let expected = cluster.record_count(&driving.name(&cluster.prefix), driving.partitions())?;
+    let expected = match run.workload.driving() {
+        Some(driving) => prepare(cluster, run, driving)?,
+        None => {
+            assignment::prepare(cluster)?;
+            assignment::REQUESTS.into()
+        }
+    };
+    let progress = Arc::new(Progress::new(expected));
+    let topology = match run.workload {
+        Workload::W1 => topologies::w1(&cluster.prefix, &run.output, progress.clone())?,
+        Workload::W2 => topologies::w2(&cluster.prefix, &run.output, progress.clone())?,
+        Workload::ManagerAssignment => assignment::topology(&progress)?,
+    };
+    let temporary = tempfile::tempdir()?;
+    let config = config(cluster, run, temporary.path().to_owned())?;
+    let watch = measure(KafkaStreams::new(topology, config)?, &progress)?;
+    let figures = watch.figures(run.workload.name(), run.guarantee.name(), progress.done())?;
+    if run.workload == Workload::ManagerAssignment {
+        assignment::check(cluster)?;
+        cluster.delete_internal_topics(&run.output)?;
+    }
+    Ok(figures)
+}
+
+/// Creates the output topic; returns how many driving records there are.
+fn prepare(cluster: &Cluster, run: &Run, driving: Topic) -> Result<u64> {
+    let name = driving.name(&cluster.prefix);
+    let expected = cluster.record_count(&name, driving.partitions())?;
     if expected == 0 {
-        bail!("topic \"{}\" is empty: fill it with `generate`", driving.name(&cluster.prefix));
+        bail!("topic \"{name}\" is empty: fill it with `generate`");
     }
     cluster.create_topics(
         &[(run.output.clone(), driving.partitions())],
         &[("retention.ms", "-1"), ("message.timestamp.type", "LogAppendTime")],
     )?;
-    let progress = Arc::new(Progress::new(expected));
-    let topology = match run.workload {
-        Workload::W1 => topologies::w1(&cluster.prefix, &run.output, progress.clone()),
-        Workload::W2 => topologies::w2(&cluster.prefix, &run.output, progress.clone()),
-    }?;
-    let temporary = tempfile::tempdir()?;
-    let config = config(cluster, run, temporary.path().to_owned())?;
-    let watch = measure(KafkaStreams::new(topology, config)?, &progress)?;
-    watch.figures(run.workload.name(), run.guarantee.name(), progress.done())
+    Ok(expected)
 }
 
 fn config(cluster: &Cluster, run: &Run, temporary: PathBuf) -> Result<StreamsConfig> {

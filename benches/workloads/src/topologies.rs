@@ -44,12 +44,12 @@ impl Progress {
     }
 
     /// Starts the watch with the first driving record.
-    fn seen(&self) {
+    pub(crate) fn seen(&self) {
         self.watch.get_or_init(Stopwatch::start);
     }
 
     /// Counts a driving record whose result was handed on. Hot path: one addition, but for the last record.
-    fn count(&self) {
+    pub(crate) fn count(&self) {
         if self.done.fetch_add(1, Ordering::Relaxed) + 1 == self.expected {
             *self.is_complete.lock().unwrap_or_else(PoisonError::into_inner) = true;
             self.completed.notify_all();

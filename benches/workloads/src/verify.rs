@@ -96,10 +96,9 @@ pub(crate) fn verify(cluster: &Cluster, run: &Run) -> Result<Value> {
 }
 
 fn delete(cluster: &Cluster, run: &Run) -> Result<()> {
-    let mut topics = vec![run.output.clone()];
-    if let Some(group) = &run.group {
-        let internal = format!("{group}-");
-        topics.extend(cluster.topics()?.into_keys().filter(|name| name.starts_with(&internal)));
+    cluster.delete_topics(std::slice::from_ref(&run.output))?;
+    match &run.group {
+        Some(group) => cluster.delete_internal_topics(group),
+        None => Ok(()),
     }
-    cluster.delete_topics(&topics)
 }
