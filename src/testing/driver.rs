@@ -211,6 +211,19 @@ impl TopologyTestDriver {
         self.inner.borrow_mut().pipe(topic, key, value, timestamp, headers)
     }
 
+    /// Pipes records into a topic and processes them with one commit at the end, as a stream thread does, where
+    /// [`pipe_raw`](Self::pipe_raw) commits after each. Offsets are given by the driver.
+    ///
+    /// # Errors
+    /// `Invalid` where the topology does not read the topic, and what a task returns.
+    pub fn pipe_batch(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = RawRecord>,
+    ) -> Result<()> {
+        self.inner.borrow_mut().pipe_batch(topic, records)
+    }
+
     /// The next record of a topic as bytes, `None` when there is none.
     pub fn read_raw(&self, topic: &str) -> Option<RawRecord> {
         self.inner.borrow_mut().read(topic)
@@ -283,13 +296,39 @@ impl Inner {
     ) -> Result<()> {
         let (key, value) = (key.map(Bytes::from), value.map(Bytes::from));
         let record = RawRecord { offset: 0, timestamp, key, value, headers };
-        if !self.enqueue(topic, record)? {
-            return Err(Error::invalid(format!(
-                "the topology does not read topic \"{topic}\"; it reads {:?}",
-                self.source_topics()
-            )));
-        }
+        self.enqueue_external(topic, record)?;
         self.complete()
+    }
+
+    pub(super) fn pipe_batch(
+        &mut self,
+        topic: &str,
+        records: impl IntoIterator<Item = RawRecord>,
+    ) -> Result<()> {
+        for record in records {
+            self.enqueue_external(topic, record)?;
+        }
+        let now = self.clock.now();
+        if let Some(task) = &mut self.task {
+            for partition in 0..task.partitions().len() {
+                task.set_caught_up(partition, true);
+            }
+            while task.process_next(now, &mut self.sink)? == Step::Processed {
+                task.punctuate_stream_time(&mut self.sink)?;
+            }
+        }
+        self.commit()?;
+        self.complete()
+    }
+
+    fn enqueue_external(&mut self, topic: &str, record: RawRecord) -> Result<()> {
+        if self.enqueue(topic, record)? {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the topology does not read topic \"{topic}\"; it reads {:?}",
+            self.source_topics()
+        )))
     }
 
     fn source_topics(&self) -> Vec<Arc<str>> {
@@ -351,5 +390,34 @@ impl Inner {
             self.enqueue(&topic, record)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dsl::StreamsBuilder;
+
+    #[test]
+    fn a_batch_is_committed_once() {
+        let builder = StreamsBuilder::new();
+        builder.stream::<String, String>("in").group_by_key().count().to_stream().to("out");
+        let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+        let record = RawRecord {
+            offset: 0,
+            timestamp: Timestamp::from_millis(5),
+            key: Some(Bytes::from_static(b"k")),
+            value: Some(Bytes::from_static(b"v")),
+            headers: Headers::default(),
+        };
+        driver.pipe_batch("in", vec![record; 3]).unwrap();
+        let out = driver.output_topic::<String, i64>("out").read_key_values().unwrap();
+        assert_eq!(out.last(), Some(&("k".to_owned(), 3)));
+        let changelog = driver
+            .produced_topics()
+            .into_iter()
+            .find(|(topic, _)| topic.ends_with("-changelog"))
+            .unwrap();
+        assert_eq!(changelog.1, 1);
     }
 }

@@ -32,7 +32,6 @@ pub(crate) const REQUESTS: u32 = 500_000;
 const REQUEST_TOPIC: &str = "request-events";
 const WORKFLOW_TOPIC: &str = "workflow-events";
 const MANAGER_TOPIC: &str = "managers";
-const PARTITIONS: [(&str, i32); 3] = [(REQUEST_TOPIC, 6), (WORKFLOW_TOPIC, 3), (MANAGER_TOPIC, 3)];
 
 fn serdes() -> Result<Serdes> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
