@@ -19,6 +19,9 @@ use crate::wait::{DEADLINE, wait_until};
 /// Time for one request to the broker.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a reader waits for one more message before it says that there is none.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Gives the addresses of the test broker, as `host:port[,host:port…]`.
 ///
 /// # Panics
@@ -208,42 +211,91 @@ pub fn consumer(config: &[(&str, &str)]) -> BaseConsumer {
 /// # Panics
 /// When the topic does not exist or cannot be read to the end within the deadline.
 pub fn read_committed(topic: &str) -> Vec<Message> {
-    let consumer = consumer(&[]);
-    let metadata =
-        consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).expect("the broker gives metadata");
-    let partitions = metadata.topics()[0].partitions();
-    assert!(!partitions.is_empty(), "topic \"{topic}\" does not exist");
-    let mut assignment = TopicPartitionList::new();
-    for partition in partitions {
-        let added = assignment.add_partition_offset(topic, partition.id(), Offset::Beginning);
-        added.expect("the offset is valid");
-    }
-    consumer.assign(&assignment).expect("the partitions can be assigned");
-
-    let mut unread: HashSet<i32> = partitions.iter().map(|partition| partition.id()).collect();
+    let mut follower = Follower::new(topic);
     let mut messages = Vec::new();
     wait_until("the topic's end", DEADLINE, || {
-        // All that is there in one look, so that waiting costs once per look, not per message.
-        while let Some(polled) = consumer.poll(Duration::from_millis(100)) {
-            match polled {
-                Ok(message) => messages.push(owned(&message)),
-                Err(KafkaError::PartitionEOF(partition)) => {
-                    unread.remove(&partition);
-                }
-                // Connection trouble heals by itself, or the deadline ends the wait.
-                Err(KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
-                    panic!("topic \"{topic}\" does not exist");
-                }
-                Err(_) => {}
-            }
-            if unread.is_empty() {
-                break;
-            }
-        }
-        unread.is_empty()
+        follower.look(&mut |message| messages.push(message))
     });
     messages.sort_by_key(|message| (message.partition, message.offset));
     messages
+}
+
+/// A reader of committed messages that goes on reading as they come.
+pub struct Follower {
+    topic: String,
+    consumer: BaseConsumer,
+    /// Partitions whose end was not reached yet.
+    unread: HashSet<i32>,
+}
+
+impl Follower {
+    /// Begins at the beginning of all partitions of a topic.
+    ///
+    /// # Panics
+    /// When the topic does not exist.
+    pub fn new(topic: &str) -> Follower {
+        let consumer = consumer(&[]);
+        let metadata = consumer
+            .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
+            .expect("the broker gives metadata");
+        let partitions = metadata.topics()[0].partitions();
+        assert!(!partitions.is_empty(), "topic \"{topic}\" does not exist");
+        let mut assignment = TopicPartitionList::new();
+        for partition in partitions {
+            let added = assignment.add_partition_offset(topic, partition.id(), Offset::Beginning);
+            added.expect("the offset is valid");
+        }
+        consumer.assign(&assignment).expect("the partitions can be assigned");
+        let unread = partitions.iter().map(|partition| partition.id()).collect();
+        Follower { topic: topic.to_owned(), consumer, unread }
+    }
+
+    /// Hands over what is there, in the order of each partition; says whether every partition's end
+    /// was reached since the beginning.
+    ///
+    /// # Panics
+    /// When the topic is deleted meanwhile.
+    pub fn look(&mut self, each: &mut dyn FnMut(Message)) -> bool {
+        // All that is there in one look, so that waiting costs once per look, not per message.
+        while let Some(polled) = self.consumer.poll(LOOK_PAUSE) {
+            match polled {
+                Ok(message) => each(owned(&message)),
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    self.unread.remove(&partition);
+                    if self.unread.is_empty() {
+                        break;
+                    }
+                }
+                // Connection trouble heals by itself, or the deadline ends the wait.
+                Err(KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
+                    panic!("topic \"{}\" does not exist", self.topic);
+                }
+                Err(_) => {}
+            }
+        }
+        self.unread.is_empty()
+    }
+}
+
+/// Deletes those of the topics that exist, and returns when the broker has forgotten them.
+///
+/// # Panics
+/// When the broker refuses.
+pub fn delete_topics(names: &[&str]) {
+    let admin: AdminClient<DefaultClientContext> =
+        client_config().create().expect("an admin client can be made");
+    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+    let results = block_on(admin.delete_topics(names, &options)).expect("the broker answers");
+    for result in results {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((name, code)) => panic!("the broker refused to delete topic \"{name}\": {code}"),
+        }
+    }
+    wait_until("the topics' end", DEADLINE, || {
+        let metadata = admin.inner().fetch_metadata(None, REQUEST_TIMEOUT);
+        metadata.is_ok_and(|found| found.topics().iter().all(|t| !names.contains(&t.name())))
+    });
 }
 
 fn owned(message: &rdkafka::message::BorrowedMessage<'_>) -> Message {

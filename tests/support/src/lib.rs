@@ -13,8 +13,8 @@ mod process;
 mod wait;
 
 pub use broker::{
-    Message, Outcome, Topic, bootstrap, consumer, create_topic, produce, producer, read_committed,
-    registry_url, unique,
+    Follower, Message, Outcome, Topic, bootstrap, consumer, create_topic, delete_topics, produce,
+    producer, read_committed, registry_url, unique,
 };
 pub use process::{Process, Signal, python, run_python};
 pub use wait::{DEADLINE, wait_until};

@@ -1,0 +1,163 @@
+//! Exactly once: the program is killed again and again while it works, and nobody can tell from its results.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kstreams::{Clock, SystemClock};
+use test_support::{Outcome, produce, wait_until};
+
+use crate::ledger::Ledger;
+use crate::load::{Load, Random};
+use crate::site::{Instance, Restoration, Restorations, Site};
+
+/// Customers' requests in all.
+const REQUESTS: usize = 100_000;
+/// Requests that are filed after the last kill.
+const LAST: usize = 2_000;
+/// Kills of each of the two waves.
+const KILLS_EACH: usize = 3;
+/// Ends a hung test.
+const WAVE_DEADLINE: Duration = Duration::from_secs(150);
+const KILLS_AT_LEAST: usize = 5;
+/// Stores that always come back whole from their changelogs.
+const IN_MEMORY: &[&str] = &["region-candidates", "region-places"];
+/// Tasks of the topology: six, three and three that only re-key and keep the directory, six by
+/// request and six by region.
+const TASKS: usize = 24;
+const SEED: u64 = 20_260_301;
+
+/// Static membership, so that a restart need not wait for its own past to time out; memtables so
+/// small that a kill finds part of the stores on the disk and part of them lost.
+const SETTINGS: &[(&str, &str)] = &[
+    ("kafka.group_instance_id", "one"),
+    ("kafka.session_timeout_ms", "10000"),
+    ("kafka.rocksdb_memory_max_bytes", "4194304"),
+];
+
+/// The program, over all its lives.
+struct Lives<'a> {
+    site: &'a Site,
+    now: Instance,
+    past: Vec<Restorations>,
+}
+
+impl Lives<'_> {
+    /// Kills it and starts it again on the same state folder.
+    fn kill(&mut self) {
+        self.now.kill();
+        self.past.push(self.now.restorations());
+        self.now = self.site.start("state", SETTINGS);
+    }
+
+    fn stop(&mut self) {
+        self.now.stop();
+        self.past.push(self.now.restorations());
+    }
+}
+
+impl Drop for Lives<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the last lines of life {}:\n{}", self.past.len(), self.now.process.tail());
+        }
+    }
+}
+
+#[test]
+fn hundred_thousand_requests_survive_sigkill_exactly_once() {
+    let clock = SystemClock::default();
+    let site = Site::new();
+    let mut load = Load::new(SEED);
+    let mut kills = Random(SEED ^ 1);
+    produce("managers", &load.managers(), Outcome::Plain);
+    let mut now = site.start("state", SETTINGS);
+    now.process.wait_for_line("serving /metrics", test_support::DEADLINE);
+    let mut lives = Lives { site: &site, now, past: Vec::new() };
+    let mut ledger = Ledger::new(&site);
+    wait_until("all managers to be known", WAVE_DEADLINE, || {
+        ledger.look();
+        ledger.is_settled(&load)
+    });
+
+    // Every wave is assigned before the next one closes part of it: so each request has one
+    // assignment, whatever the order in which the topics are read.
+    for count in [REQUESTS / 2, REQUESTS / 2 - LAST] {
+        let before = load.filed.len();
+        let (cancelled, finished) = load.closings();
+        produce("request-events", &cancelled, Outcome::Plain);
+        produce("workflow-events", &finished, Outcome::Plain);
+        produce("request-events", &load.requests(count), Outcome::Plain);
+        let mut moments: Vec<usize> =
+            (0..KILLS_EACH).map(|_| before + count / 50 + kills.below(count * 9 / 10)).collect();
+        moments.sort_unstable_by(|a, b| b.cmp(a));
+        let start = clock.monotonic();
+        let mut at_last_kill = before;
+        wait_until("a wave to be settled", WAVE_DEADLINE * 2, || {
+            ledger.look();
+            // It has worked since the last one: a kill of the idle would prove little.
+            let is_due = |moment: &usize| ledger.assignments >= *moment.max(&(at_last_kill + 1));
+            if moments.last().is_some_and(is_due) && lives.now.restorations().tasks == TASKS {
+                moments.pop();
+                at_last_kill = ledger.assignments;
+                eprintln!(
+                    "killed after {} at {:?}",
+                    ledger.progress(&load),
+                    clock.monotonic() - start
+                );
+                lives.kill();
+                if moments.len() == 1 {
+                    // Once more, while it restores.
+                    lives.now.process.wait_for_line("restoring", test_support::DEADLINE);
+                    lives.kill();
+                }
+            }
+            assert!(
+                clock.monotonic() - start < WAVE_DEADLINE,
+                "stuck at {}",
+                ledger.progress(&load)
+            );
+            assert_eq!(lives.now.process.exit_status(), None, "{}", lives.now.process.tail());
+            moments.is_empty() && ledger.is_settled(&load)
+        });
+        eprintln!("{count} requests: {:?} with kills and restarts", clock.monotonic() - start);
+    }
+    // After the last kill the restored stores go on; and once these are through, so is all before.
+    let (cancelled, finished) = load.closings();
+    produce("workflow-events", &finished, Outcome::Plain);
+    produce("request-events", &cancelled, Outcome::Plain);
+    produce("request-events", &load.requests(LAST), Outcome::Plain);
+    wait_until("the last wave", WAVE_DEADLINE, || {
+        ledger.look();
+        ledger.is_settled(&load)
+    });
+    lives.stop();
+
+    let mut whole = Ledger::new(&site);
+    wait_until("the ends of all topics", WAVE_DEADLINE, || whole.look());
+    whole.check(&load);
+    check_restorations(&lives.past);
+    eprintln!("{} requests, {} poison", load.filed.len(), load.poison.len());
+}
+
+/// A store that was wiped, or lost its position, would be read from an earlier offset than before.
+fn check_restorations(lives: &[Restorations]) {
+    let mut last: BTreeMap<(&str, &str), Option<i64>> = BTreeMap::new();
+    for (number, life) in lives.iter().enumerate() {
+        for Restoration { task, store, from } in &life.stores {
+            // What was never flushed is lost with a kill; what was, never again.
+            let before = last.insert((task, store), *from).flatten();
+            assert!(*from >= before, "{store} of {task} fell from {before:?} to {from:?}");
+        }
+        let own = life.stores.iter().filter(|store| store.from.is_some()).count();
+        let (tasks, stores, records) = (life.tasks, life.stores.len(), life.records);
+        eprintln!(
+            "life {number}: {own} of {stores} stores from their own position, \
+             {tasks} tasks ready, {records} records restored"
+        );
+    }
+    for ((task, store), from) in last {
+        let is_in_memory = IN_MEMORY.contains(&store);
+        assert_eq!(from.is_none(), is_in_memory, "{store} of {task} was restored from {from:?}");
+    }
+    assert!(lives.len() > KILLS_AT_LEAST, "{} lives", lives.len());
+}

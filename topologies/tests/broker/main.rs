@@ -1,0 +1,10 @@
+//! The claims about manager-assignment, proven by the program itself on a real Kafka and registry. Run by `make test`.
+//!
+//! The program runs as a process of its own; what it wrote is read by a plain client, committed records only.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[cfg(feature = "rocksdb")]
+mod exactly_once;
+mod ledger;
+mod load;
+mod site;
