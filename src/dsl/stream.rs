@@ -21,6 +21,8 @@ use crate::serdes::{DefaultSerde, Serde};
 use crate::topology::{SourceOptions, TopicName, Topology};
 
 type Serdes<K, V> = (Option<Serde<K>>, Option<Serde<V>>);
+/// A node of the plan that is a source, with its name.
+type SourceNode = (usize, Arc<str>);
 
 /// A repartition topic takes no record without a key.
 const REPARTITION: SinkKind = SinkKind::Repartition { drops_null_keys: true };
@@ -36,7 +38,7 @@ pub struct KStream<K, V> {
     /// The key was changed, so that equal keys may lie on different partitions.
     pub(super) repartition_required: bool,
     /// The unnamed repartition node that joins of this stream share.
-    join_repartition: Rc<RefCell<Option<(usize, Arc<str>)>>>,
+    join_repartition: Rc<RefCell<Option<SourceNode>>>,
 }
 
 impl<K, V> Clone for KStream<K, V> {

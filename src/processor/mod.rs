@@ -16,7 +16,9 @@ pub use context::{ChildHandle, ProcessorContext, StoreHandle};
 pub(crate) use frame::{
     CurrentRecord, Frame, NodeIndex, NodeKind, NodeSlot, SharedStore, TaskState,
 };
-pub(crate) use node::{Node, ProcessorNode, SinkKind, SinkNode, SinkTopic, Source, SourceNode};
+pub(crate) use node::{
+    Node, PartitionCounts, ProcessorNode, SinkKind, SinkNode, SinkTopic, Source, SourceNode,
+};
 pub(crate) use output::{Output, OutputBuffer};
 pub(crate) use punctuator::PunctuationQueue;
 pub use punctuator::{PunctuationType, PunctuatorId};

@@ -16,6 +16,9 @@ use crate::record::{RawRecord, Record};
 use crate::serdes::{Encoded, Serde};
 use crate::time::Timestamp;
 
+/// How many partitions a topic has; asked by sinks with a partitioner of their own.
+pub(crate) type PartitionCounts = Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>;
+
 /// A processor or sink node with its types erased.
 pub(crate) trait Node: Send {
     fn init(&mut self, frame: &mut Frame<'_>, index: NodeIndex) -> Result<()>;
@@ -67,12 +70,13 @@ fn take<K: 'static, V: 'static>(record: &mut dyn Any) -> Record<K, V> {
 /// Runs a [`Processor`].
 pub(crate) struct ProcessorNode<P, KIn, VIn, KOut, VOut> {
     processor: P,
-    types: PhantomData<fn(KIn, VIn) -> (KOut, VOut)>,
+    input: PhantomData<fn(KIn, VIn)>,
+    output: PhantomData<fn() -> (KOut, VOut)>,
 }
 
 impl<P, KIn, VIn, KOut, VOut> ProcessorNode<P, KIn, VIn, KOut, VOut> {
     pub(crate) fn new(processor: P) -> Self {
-        Self { processor, types: PhantomData }
+        Self { processor, input: PhantomData, output: PhantomData }
     }
 }
 
@@ -219,7 +223,7 @@ pub(crate) struct SinkNode<K, V> {
     key_serde: Serde<K>,
     value_serde: Serde<V>,
     partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
-    partitions: Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>,
+    partitions: PartitionCounts,
 }
 
 impl<K, V> SinkNode<K, V> {
@@ -229,7 +233,7 @@ impl<K, V> SinkNode<K, V> {
         key_serde: Serde<K>,
         value_serde: Serde<V>,
         partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
-        partitions: Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>,
+        partitions: PartitionCounts,
     ) -> Self {
         Self { topic, kind, topic_index: None, key_serde, value_serde, partitioner, partitions }
     }
@@ -274,7 +278,7 @@ impl<K: Send + 'static, V: Send + 'static> Node for SinkNode<K, V> {
         let start = outputs.arena.len();
         let key = self.key_serde.serializer().serialize(&topic, &record.key, &mut outputs.arena);
         let key = (key.map_err(|e| e.context("key"))? == Encoded::Bytes)
-            .then(|| start..outputs.arena.len());
+            .then_some(start..outputs.arena.len());
         if key.is_none() && self.kind == (SinkKind::Repartition { drops_null_keys: true }) {
             frame.task.dropped.push((node, "null_key"));
             return Ok(());
@@ -283,7 +287,7 @@ impl<K: Send + 'static, V: Send + 'static> Node for SinkNode<K, V> {
         let value =
             self.value_serde.serializer().serialize(&topic, &record.value, &mut outputs.arena);
         let value = (value.map_err(|e| e.context("value"))? == Encoded::Bytes)
-            .then(|| start..outputs.arena.len());
+            .then_some(start..outputs.arena.len());
         outputs.records.push(Output {
             topic: index,
             partition,

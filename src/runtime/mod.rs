@@ -46,7 +46,7 @@ use crate::store::Engines;
 use crate::task::{TaskBuilder, TaskSettings};
 use crate::telemetry::{ClientMetrics, RestoreMetrics, ThreadMetrics};
 use crate::time::{Clock, SystemClock};
-use crate::topology::{PartitionPlan, Topology};
+use crate::topology::{PartitionCounts, PartitionPlan, Topology};
 
 pub use self::shared::{TaskInfo, TaskState};
 pub use self::state::State;
@@ -70,8 +70,8 @@ impl Components {
     /// # Errors
     /// `Invalid` for client settings that librdkafka does not know.
     pub fn from_config(config: &StreamsConfig) -> Result<Self> {
-        let mut handlers = ErrorHandlers::default();
-        handlers.processing_retries = config.processing_retries;
+        let processing_retries = config.processing_retries;
+        let handlers = ErrorHandlers { processing_retries, ..ErrorHandlers::default() };
         Ok(Self {
             clients: Arc::new(LibrdkafkaClients::new(client_settings(config))?),
             engines: engines(config)?,
@@ -91,7 +91,7 @@ fn engines(config: &StreamsConfig) -> Result<Arc<dyn Engines>> {
 
 #[cfg(not(feature = "rocksdb"))]
 fn engines(_: &StreamsConfig) -> Result<Arc<dyn Engines>> {
-    Ok(Arc::new(crate::store::MemoryEngines::default()))
+    Ok(Arc::new(crate::store::MemoryEngines))
 }
 
 /// The client settings that a configuration means.
@@ -415,7 +415,7 @@ impl Launch {
         reply: &Sender<stream_thread::Command>,
         restore: &Sender<RestoreCommand>,
         reports: &Sender<Report>,
-        partition_counts: &Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>,
+        partition_counts: &PartitionCounts,
     ) -> Result<StreamThread> {
         let config = &self.config;
         let consumer = clients.consumer(ConsumerPurpose::Main)?;

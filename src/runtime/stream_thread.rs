@@ -21,6 +21,7 @@ use crate::kafka::{Consumer, GroupMetadata, OffsetCommitter, PartitionSlot, Star
 use crate::task::{Step, StreamTask, TaskBuilder};
 use crate::telemetry::{Phase, ThreadMetrics};
 use crate::time::Timestamp;
+use crate::topology::PartitionCounts;
 
 /// Records that one task may process before the next one gets its turn.
 const SLICE_RECORDS: usize = 500;
@@ -82,7 +83,7 @@ pub(super) struct StreamThread {
     pub(super) restore: Sender<RestoreCommand>,
     pub(super) reply: ReplyTo,
     pub(super) state_dir: Arc<StateDir>,
-    pub(super) partition_counts: Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>,
+    pub(super) partition_counts: PartitionCounts,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: ThreadMetrics,
     /// Monotonic milliseconds of the last turn of the loop, for the watchdog.

@@ -7,7 +7,7 @@ use crate::config::StreamsConfig;
 use crate::dlq::ErrorHandlers;
 use crate::error::{Error, Result};
 use crate::kafka::{Admin, NewTopic, TopicDescription};
-use crate::topology::{InternalTopic, PartitionPlan, Topology};
+use crate::topology::{InternalTopic, PartitionCounts, PartitionPlan, Topology};
 
 /// Dead letters are kept this long, or as long as the source where that is longer.
 const DEAD_LETTER_RETENTION_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -119,7 +119,7 @@ fn create(
 pub(super) fn partition_counts(
     admin: Box<dyn Admin>,
     timeout: std::time::Duration,
-) -> Arc<dyn Fn(&str) -> Result<i32> + Send + Sync> {
+) -> PartitionCounts {
     let state = Mutex::new((admin, BTreeMap::<String, i32>::new()));
     Arc::new(move |topic| {
         let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);

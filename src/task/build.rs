@@ -20,7 +20,8 @@ use crate::store::{Engines, MemoryEngines};
 use crate::telemetry::TaskMetrics;
 use crate::time::Clock;
 use crate::topology::{
-    PartitionPlan, Role, StoreBuilder, StoreKind, Subtopology, TopicName, Topology, changelog_topic,
+    PartitionCounts, PartitionPlan, Role, StoreBuilder, StoreKind, Subtopology, TopicName,
+    Topology, changelog_topic,
 };
 
 /// What all tasks of an application have in common.
@@ -121,7 +122,7 @@ impl TaskBuilder {
     fn engines(&self, builder: &dyn StoreBuilder) -> Arc<dyn Engines> {
         match builder.kind() {
             StoreKind::Persistent => self.settings.engines.clone(),
-            StoreKind::InMemory => Arc::new(MemoryEngines::default()),
+            StoreKind::InMemory => Arc::new(MemoryEngines),
         }
     }
 
@@ -132,7 +133,7 @@ impl TaskBuilder {
         &self,
         id: TaskId,
         stores: Vec<TaskStore>,
-        partition_count: &Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>,
+        partition_count: &PartitionCounts,
     ) -> Result<StreamTask> {
         let members = &self.subtopologies[id.subtopology as usize].nodes;
         let nodes = self.node_slots(members, partition_count);
@@ -189,7 +190,7 @@ impl TaskBuilder {
     pub(crate) fn build_global(&self, index: usize, folder: &Path) -> Result<GlobalTask> {
         let spec = &self.topology.global_stores[index];
         let members = vec![spec.source, spec.processor];
-        let unavailable: Arc<dyn Fn(&str) -> Result<i32> + Send + Sync> = Arc::new(|topic| {
+        let unavailable: PartitionCounts = Arc::new(|topic| {
             Err(Error::invalid(format!("global stores cannot write to \"{topic}\"")))
         });
         let nodes = self.node_slots(&members, &unavailable);
@@ -230,11 +231,7 @@ impl TaskBuilder {
         }
     }
 
-    fn node_slots(
-        &self,
-        members: &[usize],
-        partition_count: &Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>,
-    ) -> Vec<NodeSlot> {
+    fn node_slots(&self, members: &[usize], partition_count: &PartitionCounts) -> Vec<NodeSlot> {
         let slot = |node: &usize| {
             let spec = &self.topology.nodes[*node];
             let children = spec.children.iter().filter_map(|child| {

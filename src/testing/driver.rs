@@ -19,7 +19,7 @@ use crate::serdes::{DefaultSerde, Serde};
 use crate::store::{Engines, MemoryEngines, StateStore};
 use crate::task::{GlobalTask, RecordSink, Step, StreamTask, TaskBuilder, TaskSettings};
 use crate::time::{Clock, MockClock, Timestamp};
-use crate::topology::{Subtopology, Topology};
+use crate::topology::{PartitionCounts, Subtopology, Topology};
 
 /// The one task of the driver: it runs all subtopologies, as Java's driver does.
 const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
@@ -44,7 +44,7 @@ impl Default for TestSettings {
             application_id: "test".to_owned(),
             start: Timestamp::from_millis(0),
             handlers: ErrorHandlers::default(),
-            engines: Arc::new(MemoryEngines::default()),
+            engines: Arc::new(MemoryEngines),
         }
     }
 }
@@ -145,7 +145,7 @@ impl TopologyTestDriver {
         } else {
             builder.subtopologies = Arc::new(vec![Subtopology { id: 0, nodes, global: false }]);
             let stores = builder.open_stores(TASK, Path::new(""))?;
-            let one: Arc<dyn Fn(&str) -> Result<i32> + Send + Sync> = Arc::new(|_| Ok(1));
+            let one: PartitionCounts = Arc::new(|_| Ok(1));
             Some(builder.build(TASK, stores, &one)?)
         };
         let mut inner = Inner {

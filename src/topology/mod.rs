@@ -16,6 +16,6 @@ pub use builder::{SourceOptions, Topology};
 pub use copartition::PartitionPlan;
 pub use internal_topics::InternalTopic;
 pub(crate) use internal_topics::{TopicName, changelog_topic};
-pub(crate) use node::{Role, TypeTag};
+pub(crate) use node::{PartitionCounts, Role, TypeTag};
 pub use state_store::{KeyValueStoreBuilder, StoreBuilder, StoreKind, Stores};
 pub use subtopology::Subtopology;

@@ -4,7 +4,7 @@ use std::any::{TypeId, type_name};
 use std::sync::Arc;
 
 use super::internal_topics::TopicName;
-use crate::error::Result;
+pub(crate) use crate::processor::PartitionCounts;
 use crate::processor::{Node, Source};
 
 /// The type of the records on an edge.
@@ -29,9 +29,6 @@ impl PartialEq for TypeTag {
         self.id == other.id
     }
 }
-
-/// How many partitions a topic has; asked by sinks with a partitioner of their own.
-pub(crate) type PartitionCounts = Arc<dyn Fn(&str) -> Result<i32> + Send + Sync>;
 
 /// Makes a sink node for a resolved topic name (`None`: dynamic).
 pub(crate) type SinkFactory =

@@ -1,5 +1,7 @@
 //! The Rust types against the contracts, with bytes that a foreign library (Python's fastavro) wrote.
 
+#![allow(clippy::unwrap_used)] // helpers of tests may fail the test
+
 use std::fmt::Debug;
 use std::sync::Arc;
 

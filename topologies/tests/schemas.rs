@@ -1,5 +1,7 @@
 //! `aggregator schemas`: check against git and a registry, push, list; with the registry in memory, and with a real one.
 
+#![allow(clippy::unwrap_used)] // helpers of tests may fail the test
+
 use std::path::Path;
 use std::process::Command;
 
