@@ -1,4 +1,34 @@
-//! `kstreams`: Kafka Streams for Rust, on librdkafka and RocksDB.
+//! Kafka Streams for Rust: topologies of sources, processors and sinks with changelogged state stores, exactly once, on
+//! librdkafka and RocksDB. Names and semantics are those of Kafka Streams 4.3.1; where something differs, its doc says why.
+//!
+//! A topology is built with [`StreamsBuilder`] (or by hand, with [`Topology`]), run by [`KafkaStreams`], and tested without Kafka by
+//! [`testing::TopologyTestDriver`]:
+//!
+//! ```
+//! use kstreams::testing::TopologyTestDriver;
+//! use kstreams::{StreamsBuilder, Timestamp};
+//!
+//! # fn main() -> kstreams::Result<()> {
+//! let builder = StreamsBuilder::new();
+//! builder
+//!     .stream::<String, String>("lines")
+//!     .flat_map_values(|_, line| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+//!     .group_by(|_, word| word.clone())
+//!     .count()
+//!     .to_stream()
+//!     .to("counts");
+//!
+//! let driver = TopologyTestDriver::new(builder.build()?)?;
+//! let lines = driver.input_topic::<String, String>("lines");
+//! lines.pipe_at("any".into(), "to be or not to be".into(), Timestamp::from_millis(0))?;
+//! let counts = driver.output_topic::<String, i64>("counts").read_key_values()?;
+//! assert_eq!(counts.last(), Some(&("be".to_owned(), 2)));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Reading order: [`dsl`] → [`topology`] → [`processor`] → `task` → `runtime`; [`store`], [`serdes`] and [`kafka`] beside them.
+//! ARCHITECTURE.md is the map.
 
 mod config;
 pub mod dlq;
