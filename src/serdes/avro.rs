@@ -296,9 +296,23 @@ fn encode<R: Serialize>(
 /// Implements [`AvroUnion`](crate::serdes::AvroUnion) for an enum whose variants each hold one record, and one of which,
 /// without content, stands for records that this version does not know.
 ///
-/// ```ignore
-/// enum RequestEvent { Created(RequestCreated), Cancelled(RequestCancelled), Unknown }
-/// kstreams::avro_union!(RequestEvent { Created(RequestCreated), Cancelled(RequestCancelled) } else Unknown);
+/// ```
+/// use kstreams::serdes::{AvroRecord, AvroUnion};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Serialize, Deserialize)]
+/// struct Opened { id: i64 }
+/// impl AvroRecord for Opened {
+///     const SCHEMA: &'static str =
+///         r#"{"type":"record","name":"Opened","fields":[{"name":"id","type":"long"}]}"#;
+/// }
+///
+/// enum DoorEvent { Opened(Opened), Unknown }
+/// kstreams::avro_union!(DoorEvent { Opened(Opened) } else Unknown);
+///
+/// assert_eq!(DoorEvent::arms().len(), 1);
+/// assert_eq!(DoorEvent::Opened(Opened { id: 7 }).arm_index(), Some(0));
+/// assert_eq!(DoorEvent::Unknown.arm_index(), None);
 /// ```
 #[macro_export]
 macro_rules! avro_union {
