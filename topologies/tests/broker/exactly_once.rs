@@ -8,7 +8,7 @@ use test_support::{Outcome, produce, wait_until};
 
 use crate::ledger::Ledger;
 use crate::load::{Load, Random};
-use crate::site::{Instance, Restoration, Restorations, Site};
+use crate::site::{Instance, Restoration, Restorations, Site, TASKS};
 
 /// Customers' requests in all.
 const REQUESTS: usize = 100_000;
@@ -21,9 +21,6 @@ const WAVE_DEADLINE: Duration = Duration::from_secs(150);
 const KILLS_AT_LEAST: usize = 5;
 /// Stores that always come back whole from their changelogs.
 const IN_MEMORY: &[&str] = &["region-candidates", "region-places"];
-/// Tasks of the topology: six, three and three that only re-key and keep the directory, six by
-/// request and six by region.
-const TASKS: usize = 24;
 const SEED: u64 = 20_260_301;
 
 /// Static membership, so that a restart need not wait for its own past to time out; memtables so

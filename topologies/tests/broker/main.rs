@@ -5,6 +5,9 @@
 
 #[cfg(feature = "rocksdb")]
 mod exactly_once;
+mod foreign;
+mod group;
 mod ledger;
 mod load;
 mod site;
+mod startup;

@@ -11,6 +11,9 @@ use test_support::{
     DEADLINE, Process, Signal, bootstrap, delete_topics, registry_url, unique, wait_until,
 };
 
+/// Tasks of the topology: for each of the five subtopologies as many as it has partitions.
+pub(crate) const TASKS: usize = 6 + 3 + 6 + 3 + 6;
+
 /// Topics have fixed names, so only one test at a time may have them.
 static TURN: Mutex<()> = Mutex::new(());
 
