@@ -18,11 +18,17 @@ esac
 PEER=${PEER:+$(realpath "$PEER")}
 [ -z "$PEER" ] || [ -f "$PEER/pom.xml" ] || die "found no pom.xml in PEER=\"$PEER\", wanted a Maven project"
 
+mkdir -p "$CACHE/logs"
+RESULTS=$CACHE/logs/bench.jsonl
 WORK=
 finish() {
   local status=$?
   trap - EXIT INT TERM HUP
   end_supervised
+  if [ "$status" != 0 ] && compgen -G "$WORK/cluster/kafka-*.log" >/dev/null; then
+    cp "$WORK/cluster/kafka-1.log" "$CACHE/logs/bench-kafka-1.log"
+    say "the log of Kafka and the results so far are in $CACHE/logs"
+  fi
   [ ! -f "$WORK/cluster/env" ] || "$SCRIPTS/cluster.sh" stop "$WORK/cluster"
   [ -z "$WORK" ] || rm -rf "$WORK"
   exit "$status"
@@ -42,7 +48,7 @@ build_peer() {
 # measure COMMAND...: keeps the one JSON line the command prints.
 measure() {
   supervise "$@" >"$WORK/line"
-  tee -a "$WORK/results" <"$WORK/line" >&2
+  tee -a "$RESULTS" <"$WORK/line" >&2
 }
 
 # ours WORKLOAD GUARANTEE: one run of our program, checked, its topics deleted.
@@ -82,6 +88,7 @@ export PEER_JAVA
 
 say 'filling the input topics'
 supervise "$WORKLOADS" generate >&2
+: >"$RESULTS"
 cell=0
 # Interleaved, so that a slow drift of the machine hits all alike.
 for _ in $(seq "$RUNS"); do
@@ -96,6 +103,4 @@ for _ in $(seq "$RUNS"); do
     fi
   done
 done
-mkdir -p "$CACHE/logs"
-cp "$WORK/results" "$CACHE/logs/bench.jsonl"
-supervise "$WORKLOADS" table "$WORK/results"
+supervise "$WORKLOADS" table "$RESULTS"

@@ -79,6 +79,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // The engine's warnings say why a run failed or was slow; stdout is for results. rust-rdkafka's own log takes the end of
+    // a partition for an error.
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,rdkafka=off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(&Cli::parse()) {
         Ok(line) => {
             println!("{line}");
