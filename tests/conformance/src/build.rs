@@ -1,0 +1,481 @@
+//! Builds a topology out of a case's list of operations, through the DSL only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kstreams::serdes::DefaultSerde;
+use kstreams::{
+    GlobalKTable, Grouped, Joined, KGroupedStream, KStream, KTable, Materialized, Named, Produced,
+    Repartitioned, Stores, StreamsBuilder, Topology,
+};
+use serde_json::Value as Json;
+
+use crate::expression::Expression;
+use crate::processors::{CountAndPunctuate, Dedup};
+use crate::value::Value;
+
+/// Why a case cannot be built.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BuildError {
+    /// The engine has no such operation yet.
+    Unsupported(String),
+    /// The case or the topology is wrong.
+    Invalid(String),
+}
+
+impl From<kstreams::Error> for BuildError {
+    fn from(error: kstreams::Error) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// What is in a store that the case names, for reading it at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreContent {
+    /// Values with timestamps.
+    Timestamped,
+    /// Values alone.
+    Plain,
+}
+
+/// A built case.
+pub struct Built {
+    /// The topology.
+    pub topology: Topology,
+    /// Topics that sinks of the case write to.
+    pub sinks: Vec<String>,
+    /// Stores that the case names.
+    pub stores: BTreeMap<String, StoreContent>,
+}
+
+/// What an operation results in.
+#[derive(Clone)]
+pub(crate) enum Node {
+    Stream(KStream<Value, Value>),
+    Table(Arc<KTable<Value, Value>>),
+    Global(Arc<GlobalKTable<Value, Value>>),
+    Grouped(Arc<KGroupedStream<Value, Value>>),
+}
+
+/// Builds the topology of `case`.
+pub fn build(case: &Json) -> Result<Built> {
+    for (key, value) in case["config"].as_object().into_iter().flatten() {
+        let optimised = key == "topology.optimization" && *value != Json::from("none");
+        if optimised || key == "statestore.cache.max.bytes" {
+            return Err(unsupported(format!("config {key}={value}")));
+        }
+    }
+    let mut cases = CaseBuilder {
+        builder: StreamsBuilder::new(),
+        nodes: BTreeMap::new(),
+        sinks: Vec::new(),
+        stores: BTreeMap::new(),
+    };
+    let operations = case["ops"].as_array().ok_or_else(|| invalid("the case has no \"ops\""))?;
+    for operation in operations {
+        let operation = Operation(operation);
+        if let Some(node) = cases.operation(operation)? {
+            cases.nodes.insert(operation.text("id")?.to_owned(), node);
+        }
+    }
+    let CaseBuilder { builder, sinks, stores, .. } = cases;
+    Ok(Built { topology: builder.build()?, sinks, stores })
+}
+
+pub(crate) fn unsupported(what: impl Into<String>) -> BuildError {
+    BuildError::Unsupported(what.into())
+}
+
+pub(crate) fn invalid(what: impl Into<String>) -> BuildError {
+    BuildError::Invalid(what.into())
+}
+
+/// One operation of a case.
+#[derive(Clone, Copy)]
+pub(crate) struct Operation<'a>(pub(crate) &'a Json);
+
+impl<'a> Operation<'a> {
+    pub(crate) fn text(self, field: &str) -> Result<&'a str> {
+        let wrong = || invalid(format!("operation {} has no text \"{field}\"", self.0));
+        self.0[field].as_str().ok_or_else(wrong)
+    }
+
+    pub(crate) fn name(self) -> Option<&'a str> {
+        self.0["name"].as_str()
+    }
+
+    pub(crate) fn named(self) -> Named {
+        self.name().map(Named::new).unwrap_or_default()
+    }
+
+    pub(crate) fn expression(self, field: &str) -> Result<Arc<Expression>> {
+        Expression::parse(&self.0[field]).map(Arc::new)
+    }
+
+    pub(crate) fn has(self, field: &str) -> bool {
+        !self.0[field].is_null()
+    }
+
+    /// Refuses a field that the engine does not know yet.
+    pub(crate) fn refuse(self, field: &str) -> Result<()> {
+        if self.has(field) {
+            return Err(unsupported(format!(
+                "{} with {field}",
+                self.0["op"].as_str().unwrap_or("?")
+            )));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct CaseBuilder {
+    pub(crate) builder: StreamsBuilder,
+    pub(crate) nodes: BTreeMap<String, Node>,
+    sinks: Vec<String>,
+    pub(crate) stores: BTreeMap<String, StoreContent>,
+}
+
+/// A function of key and value.
+pub(crate) fn of_record(expression: &Arc<Expression>) -> impl Fn(&Value, &Value) -> Value + use<> {
+    let expression = expression.clone();
+    move |key, value| expression.evaluate(&[("$k", key), ("$v", value)])
+}
+
+impl CaseBuilder {
+    pub(crate) fn node(&self, id: &str) -> Result<Node> {
+        let found = self.nodes.get(id).cloned();
+        found.ok_or_else(|| invalid(format!("there is no operation with the id \"{id}\"")))
+    }
+
+    fn stream(&self, id: &str) -> Result<KStream<Value, Value>> {
+        match self.node(id)? {
+            Node::Stream(stream) => Ok(stream),
+            _ => Err(invalid(format!("\"{id}\" is not a stream"))),
+        }
+    }
+
+    fn operation(&mut self, operation: Operation<'_>) -> Result<Option<Node>> {
+        let name = operation.text("op")?;
+        let node = match name {
+            "stream" => {
+                let topics: Vec<&str> = match operation.0["topics"].as_array() {
+                    Some(topics) => topics.iter().filter_map(Json::as_str).collect(),
+                    None => vec![operation.text("topic")?],
+                };
+                Node::Stream(self.builder.stream_with(&topics, consumed(operation)))
+            }
+            "table" => {
+                let materialized = self.materialized(operation)?;
+                let (topic, consumed) = (operation.text("topic")?, consumed(operation));
+                Node::Table(Arc::new(self.builder.table_with(topic, consumed, materialized)))
+            }
+            "global_table" => {
+                let materialized = self.materialized(operation)?;
+                let (topic, consumed) = (operation.text("topic")?, consumed(operation));
+                Node::Global(Arc::new(self.builder.global_table_with(
+                    topic,
+                    consumed,
+                    materialized,
+                )))
+            }
+            "to" => {
+                let mut produced = Produced::default();
+                if let Some(name) = operation.name() {
+                    produced = produced.with_name(name);
+                }
+                let topic = operation.text("topic")?;
+                self.sinks.push(topic.to_owned());
+                self.stream(operation.text("in")?)?.to_with(topic, produced);
+                return Ok(None);
+            }
+            "cogroup" => return Err(unsupported("cogroup")),
+            _ => match self.node(operation.text("in")?)? {
+                Node::Stream(stream) => self.of_stream(name, operation, &stream)?,
+                Node::Grouped(grouped) => self.of_grouped(name, operation, &grouped)?,
+                Node::Table(_) | Node::Global(_) => {
+                    return Err(unsupported(format!("{name} of a table")));
+                }
+            },
+        };
+        Ok(Some(node))
+    }
+
+    fn of_stream(
+        &mut self,
+        name: &str,
+        operation: Operation<'_>,
+        stream: &KStream<Value, Value>,
+    ) -> Result<Node> {
+        let stream = match name {
+            "filter" | "filter_not" => {
+                operation.refuse("name")?;
+                let predicate = of_record(&operation.expression("pred")?);
+                let predicate = move |key: &Value, value: &Value| predicate(key, value).is_true();
+                if name == "filter" {
+                    stream.filter(predicate)
+                } else {
+                    stream.filter_not(predicate)
+                }
+            }
+            "map" => {
+                operation.refuse("name")?;
+                let key_of = of_record(&operation.expression("key")?);
+                let value_of = of_record(&operation.expression("value")?);
+                stream.map(move |key, value| (key_of(&key, &value), value_of(&key, &value)))
+            }
+            "map_values" => {
+                operation.refuse("name")?;
+                let value_of = of_record(&operation.expression("value")?);
+                stream.map_values(move |key, value| value_of(key, &value))
+            }
+            "select_key" => {
+                let key_of = of_record(&operation.expression("key")?);
+                stream.select_key_named(key_of, &operation.named())
+            }
+            "flat_map" => flat_map(operation, stream)?,
+            "flat_map_values" => flat_map_values(operation, stream)?,
+            "peek" => {
+                operation.refuse("name")?;
+                stream.peek(|_, _| ())
+            }
+            "merge" => {
+                operation.refuse("name")?;
+                stream.merge(&self.stream(operation.text("with")?)?)
+            }
+            "repartition" => {
+                let mut repartitioned = Repartitioned::default();
+                if let Some(name) = operation.name() {
+                    repartitioned = repartitioned.with_name(name);
+                }
+                if let Some(partitions) = operation.0["partitions"].as_i64() {
+                    let partitions = i32::try_from(partitions)
+                        .map_err(|_| invalid(format!("{partitions} partitions")))?;
+                    repartitioned = repartitioned.with_number_of_partitions(partitions);
+                }
+                stream.repartition(repartitioned)
+            }
+            "process" => self.process(operation, stream)?,
+            "join" => self.join_stream(operation, stream)?,
+            "group_by_key" => {
+                let grouped = stream.group_by_key_with(grouped(operation));
+                return Ok(Node::Grouped(Arc::new(grouped)));
+            }
+            "group_by" => {
+                let key_of = of_record(&operation.expression("key")?);
+                let grouped = stream.group_by_with(key_of, grouped(operation));
+                return Ok(Node::Grouped(Arc::new(grouped)));
+            }
+            _ => return Err(unsupported(format!("{name} of a stream"))),
+        };
+        Ok(Node::Stream(stream))
+    }
+
+    fn of_grouped(
+        &mut self,
+        name: &str,
+        operation: Operation<'_>,
+        grouped: &KGroupedStream<Value, Value>,
+    ) -> Result<Node> {
+        operation.refuse("name")?;
+        let table = match name {
+            // A dynamic value as the count; the nodes are those of `count`.
+            "count" => grouped.aggregate(
+                || Value::Integer(0),
+                |_, _, count| match count {
+                    Value::Integer(count) => Some(Value::Integer(count + 1)),
+                    _ => None,
+                },
+                self.materialized(operation)?,
+            ),
+            "reduce" => {
+                let reducer = operation.expression("reducer")?;
+                grouped.reduce(
+                    move |a, b| reducer.evaluate(&[("$a", &a), ("$b", &b)]),
+                    self.materialized(operation)?,
+                )
+            }
+            "aggregate" => {
+                let init = operation.expression("init")?;
+                grouped.aggregate(
+                    move || init.evaluate(&[]),
+                    aggregator(operation, "adder")?,
+                    self.materialized(operation)?,
+                )
+            }
+            _ => return Err(unsupported(format!("{name} of a grouped stream"))),
+        };
+        Ok(Node::Table(Arc::new(table)))
+    }
+
+    fn process(
+        &mut self,
+        operation: Operation<'_>,
+        stream: &KStream<Value, Value>,
+    ) -> Result<KStream<Value, Value>> {
+        let store = Operation(&operation.0["store"]).text("name")?.to_owned();
+        self.builder.add_state_store(Stores::key_value_store::<Value, Value>(&store));
+        self.stores.insert(store.clone(), StoreContent::Plain);
+        let (named, stores) = (operation.named(), [store.as_str()]);
+        Ok(match operation.text("proc")? {
+            "count_and_punctuate" => {
+                let processor = CountAndPunctuate::parse(operation.0, &store)?;
+                stream.process_named(move || processor.clone(), &named, &stores)
+            }
+            "dedup" => {
+                let store = store.clone();
+                stream.process_named(move || Dedup::new(&store), &named, &stores)
+            }
+            other => return Err(unsupported(format!("processor {other}"))),
+        })
+    }
+
+    fn join_stream(
+        &mut self,
+        operation: Operation<'_>,
+        stream: &KStream<Value, Value>,
+    ) -> Result<KStream<Value, Value>> {
+        let left = operation.text("kind")? == "left";
+        let joiner = operation.expression("joiner")?;
+        let join = move |key: &Value, left: Value, right: Value| {
+            joiner.evaluate(&[("$k", key), ("$l", &left), ("$r", &right)])
+        };
+        let left_join = {
+            let join = join.clone();
+            move |key: &Value, left: Value, right: Option<Value>| {
+                join(key, left, right.unwrap_or(Value::Null))
+            }
+        };
+        Ok(match self.node(operation.text("with")?)? {
+            Node::Table(table) => {
+                operation.refuse("grace")?;
+                let mut joined = Joined::with(Value::serde(), Value::serde());
+                if let Some(name) = operation.name() {
+                    joined = joined.with_name(name);
+                }
+                if left {
+                    stream.left_join(&table, left_join, joined)
+                } else {
+                    stream.join(&table, join, joined)
+                }
+            }
+            Node::Global(table) => {
+                operation.refuse("name")?;
+                let key_of = of_record(&operation.expression("key")?);
+                if left {
+                    stream.left_join_global(&table, key_of, left_join)
+                } else {
+                    stream.join_global(&table, key_of, join)
+                }
+            }
+            Node::Stream(_) => return Err(unsupported("join of two streams")),
+            _ => return Err(invalid(format!("cannot join with {}", operation.0["with"]))),
+        })
+    }
+
+    /// The store that the operation asks for; a named one is read at the end.
+    pub(crate) fn materialized(
+        &mut self,
+        operation: Operation<'_>,
+    ) -> Result<Materialized<Value, Value>> {
+        let store = Operation(&operation.0["store"]);
+        let mut materialized = match store.name() {
+            Some(name) => {
+                self.stores.insert(name.to_owned(), StoreContent::Timestamped);
+                Materialized::named(name)
+            }
+            None => Materialized::default(),
+        };
+        match store.0["kind"].as_str() {
+            None | Some("kv") => {}
+            Some("memory") => materialized = materialized.in_memory(),
+            Some(other) => return Err(unsupported(format!("{other} store"))),
+        }
+        if store.0["logging"] == Json::Bool(false) {
+            materialized = materialized.with_logging_disabled();
+        }
+        Ok(materialized)
+    }
+}
+
+fn consumed(operation: Operation<'_>) -> kstreams::Consumed<Value, Value> {
+    let consumed = kstreams::Consumed::default();
+    match operation.name() {
+        Some(name) => consumed.with_name(name),
+        None => consumed,
+    }
+}
+
+pub(crate) fn grouped(operation: Operation<'_>) -> Grouped<Value, Value> {
+    let grouped = Grouped::default();
+    match operation.name() {
+        Some(name) => grouped.with_name(name),
+        None => grouped,
+    }
+}
+
+/// An adder or subtractor; null deletes.
+pub(crate) fn aggregator(
+    operation: Operation<'_>,
+    field: &str,
+) -> Result<impl Fn(&Value, Value, Value) -> Option<Value> + use<>> {
+    let step = operation.expression(field)?;
+    Ok(move |key: &Value, value: Value, aggregate: Value| {
+        kstreams::Nullable::into_non_null(step.evaluate(&[
+            ("$k", key),
+            ("$v", &value),
+            ("$agg", &aggregate),
+        ]))
+    })
+}
+
+fn flat_map(
+    operation: Operation<'_>,
+    stream: &KStream<Value, Value>,
+) -> Result<KStream<Value, Value>> {
+    operation.refuse("name")?;
+    let mut parts = Vec::new();
+    for part in operation.0["emit"].as_array().into_iter().flatten() {
+        let part = Operation(part);
+        let when = part.has("when").then(|| part.expression("when")).transpose()?;
+        let when = when.map(|when| of_record(&when));
+        let key = of_record(&part.expression("key")?);
+        parts.push((when, key, of_record(&part.expression("value")?)));
+    }
+    Ok(stream.flat_map(move |key, value| {
+        let wanted = |part: &&(Option<_>, _, _)| match &part.0 {
+            Some(when) => {
+                let when: &dyn Fn(&Value, &Value) -> Value = when;
+                when(&key, &value).is_true()
+            }
+            None => true,
+        };
+        let made = parts.iter().filter(wanted);
+        made.map(|(_, k, v)| (k(&key, &value), v(&key, &value))).collect::<Vec<_>>()
+    }))
+}
+
+fn flat_map_values(
+    operation: Operation<'_>,
+    stream: &KStream<Value, Value>,
+) -> Result<KStream<Value, Value>> {
+    operation.refuse("name")?;
+    if let Some(separator) = operation.0["split"].as_str() {
+        let separator = separator.to_owned();
+        return Ok(stream.flat_map_values(move |_, value| {
+            if value == Value::Null {
+                return Vec::new();
+            }
+            let text = value.to_string();
+            text.split(&separator).map(|part| Value::Text(part.to_owned())).collect()
+        }));
+    }
+    let emit = operation.0["emit"].as_array().into_iter().flatten();
+    let parts: Vec<_> = emit
+        .map(|part| Ok(of_record(&Arc::new(Expression::parse(part)?))))
+        .collect::<Result<_>>()?;
+    Ok(stream.flat_map_values(move |key, value| {
+        parts.iter().map(|part| part(key, &value)).collect::<Vec<_>>()
+    }))
+}

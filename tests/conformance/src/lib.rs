@@ -1,0 +1,10 @@
+//! Runs cases in the format `kstreams-case/1`: a topology as data, inputs, and what Kafka Streams 4.3.1 makes of them.
+
+pub mod build;
+pub mod expression;
+pub mod files;
+#[cfg(feature = "rocksdb")]
+pub mod on_disk;
+mod processors;
+pub mod run;
+pub mod value;
