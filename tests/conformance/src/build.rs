@@ -1,6 +1,7 @@
 //! Builds a topology out of a case's list of operations, through the DSL only.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use kstreams::serdes::DefaultSerde;
@@ -54,9 +55,9 @@ pub struct Built {
 #[derive(Clone)]
 pub(crate) enum Node {
     Stream(KStream<Value, Value>),
-    Table(Arc<KTable<Value, Value>>),
-    Global(Arc<GlobalKTable<Value, Value>>),
-    Grouped(Arc<KGroupedStream<Value, Value>>),
+    Table(Rc<KTable<Value, Value>>),
+    Global(Rc<GlobalKTable<Value, Value>>),
+    Grouped(Rc<KGroupedStream<Value, Value>>),
 }
 
 /// Builds the topology of `case`.
@@ -169,16 +170,12 @@ impl CaseBuilder {
             "table" => {
                 let materialized = self.materialized(operation)?;
                 let (topic, consumed) = (operation.text("topic")?, consumed(operation));
-                Node::Table(Arc::new(self.builder.table_with(topic, consumed, materialized)))
+                Node::Table(Rc::new(self.builder.table_with(topic, consumed, materialized)))
             }
             "global_table" => {
                 let materialized = self.materialized(operation)?;
                 let (topic, consumed) = (operation.text("topic")?, consumed(operation));
-                Node::Global(Arc::new(self.builder.global_table_with(
-                    topic,
-                    consumed,
-                    materialized,
-                )))
+                Node::Global(Rc::new(self.builder.global_table_with(topic, consumed, materialized)))
             }
             "to" => {
                 let mut produced = Produced::default();
@@ -260,12 +257,12 @@ impl CaseBuilder {
             "join" => self.join_stream(operation, stream)?,
             "group_by_key" => {
                 let grouped = stream.group_by_key_with(grouped(operation));
-                return Ok(Node::Grouped(Arc::new(grouped)));
+                return Ok(Node::Grouped(Rc::new(grouped)));
             }
             "group_by" => {
                 let key_of = of_record(&operation.expression("key")?);
                 let grouped = stream.group_by_with(key_of, grouped(operation));
-                return Ok(Node::Grouped(Arc::new(grouped)));
+                return Ok(Node::Grouped(Rc::new(grouped)));
             }
             _ => return Err(unsupported(format!("{name} of a stream"))),
         };
@@ -306,7 +303,7 @@ impl CaseBuilder {
             }
             _ => return Err(unsupported(format!("{name} of a grouped stream"))),
         };
-        Ok(Node::Table(Arc::new(table)))
+        Ok(Node::Table(Rc::new(table)))
     }
 
     fn process(
