@@ -63,7 +63,7 @@ pub(crate) enum Node {
 /// Builds the topology of `case`.
 pub fn build(case: &Json) -> Result<Built> {
     for (key, value) in case["config"].as_object().into_iter().flatten() {
-        let optimised = key == "topology.optimization" && *value != Json::from("none");
+        let optimised = key == "topology.optimization" && value != "none";
         if optimised || key == "statestore.cache.max.bytes" {
             return Err(unsupported(format!("config {key}={value}")));
         }
@@ -389,7 +389,7 @@ impl CaseBuilder {
             Some("memory") => materialized = materialized.in_memory(),
             Some(other) => return Err(unsupported(format!("{other} store"))),
         }
-        if store.0["logging"] == Json::Bool(false) {
+        if store.0["logging"].as_bool() == Some(false) {
             materialized = materialized.with_logging_disabled();
         }
         Ok(materialized)
