@@ -36,7 +36,7 @@ use self::restore::{ReplyTo, RestoreCommand, RestoreThread};
 use self::shared::Shared;
 use self::sink::{ProducerSink, RECORD_BYTES_MAX};
 use self::state_dir::StateDir;
-use self::stream_thread::{Report, StreamThread};
+use self::stream_thread::{NewSink, Report, StreamThread};
 use crate::config::StreamsConfig;
 use crate::dlq::ErrorHandlers;
 use crate::error::{Error, Result};
@@ -107,6 +107,10 @@ pub fn client_settings(config: &StreamsConfig) -> ClientSettings {
     settings.common.clone_from(&config.client);
     settings.consumer.clone_from(&config.consumer);
     settings.producer.clone_from(&config.producer);
+    if config.is_exactly_once() {
+        let timeout = config.transaction_timeout.as_millis().to_string();
+        settings.producer.insert("transaction.timeout.ms".to_owned(), timeout);
+    }
     settings
 }
 
@@ -368,7 +372,7 @@ impl Launch {
         for index in 0..config.num_stream_threads {
             let (commands, inbox) = unbounded();
             let thread = self.stream_thread(
-                index, builder, &*clients, &clock, inbox, &commands, restore, &report, &counts,
+                index, builder, &clients, &clock, inbox, &commands, restore, &report, &counts,
             )?;
             let handle = ThreadHandle {
                 commands,
@@ -409,7 +413,7 @@ impl Launch {
         &self,
         index: usize,
         builder: &TaskBuilder,
-        clients: &dyn KafkaClients,
+        clients: &Arc<dyn KafkaClients>,
         clock: &Arc<dyn Clock>,
         commands: Receiver<stream_thread::Command>,
         reply: &Sender<stream_thread::Command>,
@@ -419,16 +423,7 @@ impl Launch {
     ) -> Result<StreamThread> {
         let config = &self.config;
         let consumer = clients.consumer(ConsumerPurpose::Main)?;
-        let member = config.group_instance_id.as_deref().unwrap_or(self.state_dir.process_id());
-        let id = format!("{}-{member}-{index}", config.application_id);
-        let is_transactional = config.is_exactly_once();
-        let producer = clients.producer(is_transactional.then_some(id.as_str()))?;
-        let record_bytes_max = config
-            .producer
-            .get("message.max.bytes")
-            .and_then(|bytes| bytes.parse().ok())
-            .unwrap_or(RECORD_BYTES_MAX);
-        let (timeout, clock) = (config.request_timeout, clock.clone());
+        let new_sink = self.new_sink(index, clients.clone(), clock.clone());
         let reply = ReplyTo { commands: reply.clone(), wake: consumer.waker() };
         let alive_at_ms = u64::try_from(clock.monotonic().as_millis()).unwrap_or(0);
         Ok(StreamThread {
@@ -436,7 +431,8 @@ impl Launch {
             builder: builder.clone(),
             config: config.clone(),
             consumer,
-            sink: ProducerSink::new(producer, is_transactional, record_bytes_max, timeout, clock)?,
+            sink: new_sink()?,
+            new_sink,
             committer: None,
             commands,
             reports: reports.clone(),
@@ -447,6 +443,29 @@ impl Launch {
             shared: self.shared.clone(),
             metrics: ThreadMetrics::new(&config.application_id, index),
             alive_at_ms: Arc::new(AtomicU64::new(alive_at_ms)),
+        })
+    }
+
+    /// Makes the producers of a stream thread, all with one transactional id.
+    fn new_sink(
+        &self,
+        index: usize,
+        clients: Arc<dyn KafkaClients>,
+        clock: Arc<dyn Clock>,
+    ) -> NewSink {
+        let config = self.config.clone();
+        let member = config.group_instance_id.as_deref().unwrap_or(self.state_dir.process_id());
+        let id = format!("{}-{member}-{index}", config.application_id);
+        let record_bytes_max = config
+            .producer
+            .get("message.max.bytes")
+            .and_then(|bytes| bytes.parse().ok())
+            .unwrap_or(RECORD_BYTES_MAX);
+        Box::new(move || {
+            let id = config.is_exactly_once().then_some(id.as_str());
+            let producer = clients.producer(id)?;
+            let timeout = config.request_timeout;
+            ProducerSink::new(producer, id.is_some(), record_bytes_max, timeout, clock.clone())
         })
     }
 

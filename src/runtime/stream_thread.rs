@@ -33,6 +33,9 @@ const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How often lag gauges are set.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Makes a producer for a stream thread.
+pub(super) type NewSink = Box<dyn Fn() -> Result<ProducerSink> + Send>;
+
 /// What a stream thread is told.
 pub(super) enum Command {
     /// The thread has exactly these tasks now.
@@ -76,6 +79,8 @@ pub(super) struct StreamThread {
     pub(super) config: Arc<StreamsConfig>,
     pub(super) consumer: Box<dyn Consumer>,
     pub(super) sink: ProducerSink,
+    /// Makes another producer of the same transactional id, after this one was fenced.
+    pub(super) new_sink: NewSink,
     /// Of the membership that the tasks were assigned by.
     pub(super) committer: Option<Arc<dyn OffsetCommitter>>,
     pub(super) commands: Receiver<Command>,
@@ -283,12 +288,7 @@ impl Running {
         match error.kind() {
             ErrorKind::Retriable | ErrorKind::AbortTransaction => {
                 tracing::warn!(error = ?error, "transaction aborted; processing goes on from the last commit");
-                let (now, limit) = (self.now(), self.thread.config.task_timeout);
-                let since = *self.aborting_since.get_or_insert(now);
-                if now.saturating_sub(since) > limit {
-                    let text = format!("no commit for {} s (task.timeout.ms)", limit.as_secs());
-                    return Err(Error::fatal(text).with_source(error));
-                }
+                self.bound_aborts(&error)?;
                 match self.rewind() {
                     Err(worse) if worse.kind() == ErrorKind::TaskMigrated => self.migrated(worse),
                     other => other,
@@ -300,6 +300,17 @@ impl Running {
             | ErrorKind::Invalid
             | ErrorKind::Fatal => Err(error),
         }
+    }
+
+    /// Gives up after `task.timeout.ms` of aborts without a commit.
+    fn bound_aborts(&mut self, error: &Error) -> Result<()> {
+        let (now, limit) = (self.now(), self.thread.config.task_timeout);
+        let since = *self.aborting_since.get_or_insert(now);
+        if now.saturating_sub(since) <= limit {
+            return Ok(());
+        }
+        let text = format!("no commit for {} s (task.timeout.ms): {error}", limit.as_secs());
+        Err(Error::fatal(text))
     }
 
     /// Aborts, drops what is uncommitted, and reads again from the last commit.
@@ -321,11 +332,12 @@ impl Running {
     fn migrated(&mut self, error: Error) -> Result<()> {
         tracing::warn!(error = ?error, "tasks have moved to another member");
         self.drop_tasks();
+        self.bound_aborts(&error)?;
         if let Err(error) = self.thread.sink.abort(&self.thread.metrics) {
-            // A fenced producer cannot abort, and need not: whoever fenced it did. It is of no use any more.
-            return Err(
-                Error::fatal("the producer was fenced; restart this instance").with_source(error)
-            );
+            // A fenced producer cannot abort, and need not: whoever fenced it did, be it the coordinator after
+            // `transaction.timeout.ms`. It is of no use any more.
+            tracing::warn!(error = ?error, "the producer was fenced; another one takes its place");
+            self.thread.sink = (self.thread.new_sink)()?;
         }
         // The control thread may be stopping already.
         let _ = self.thread.reports.send(Report::Migrated);

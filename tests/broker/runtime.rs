@@ -118,6 +118,40 @@ fn two_instances_share_the_tasks_and_one_takes_over() {
     }
 }
 
+/// The first record of a transaction is sent, and then the processor is silent for longer than the transaction may last: the
+/// coordinator aborts it and fences the producer. Another producer takes over, and the records come once.
+#[test]
+fn a_transaction_that_timed_out_is_processed_again_by_another_producer() {
+    static STALL: std::sync::Once = std::sync::Once::new();
+    let application = unique("timeout");
+    let (input, output) = (format!("{application}-in"), format!("{application}-out"));
+    topics(&input, &output);
+    let builder = StreamsBuilder::new();
+    builder
+        .stream::<String, String>(&input)
+        .peek(|key, _| {
+            if key == "5" {
+                STALL.call_once(|| std::thread::park_timeout(std::time::Duration::from_secs(4)));
+            }
+        })
+        .to(&output);
+    let state = tempfile::tempdir().unwrap();
+    let mut config = config(&application, state.path());
+    config.transaction_timeout = std::time::Duration::from_secs(1);
+    let message = |n: i32| Message {
+        key: Some(n.to_string().into_bytes()),
+        value: Some(b"value".to_vec()),
+        partition: Some(0),
+        ..Message::default()
+    };
+    produce(&input, &(0..10).map(message).collect::<Vec<_>>(), Outcome::Plain);
+    let mut streams = started(builder.build().unwrap(), config);
+    wait_until("ten records", DEADLINE, || read_committed(&output).len() >= 10);
+    streams.close(DEADLINE).unwrap();
+    assert_eq!(read_committed(&output).len(), 10);
+    assert!(STALL.is_completed());
+}
+
 #[test]
 fn processed_records_of_repartition_topics_are_deleted() {
     let application = unique("purge");
