@@ -51,8 +51,8 @@ pub mod topology;
 
 pub use config::{ProcessingGuarantee, StreamsConfig};
 pub use dsl::{
-    Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KStream, KTable, Materialized, Named,
-    Produced, Repartitioned, StreamsBuilder,
+    BranchedKStream, Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KGroupedTable,
+    KStream, KTable, Materialized, Named, Produced, Repartitioned, StreamsBuilder,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{TaskId, TopicPartition};

@@ -1,6 +1,6 @@
 //! Where every stream and table begins.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::global_table::GlobalKTable;
 use super::params::{Consumed, Materialized};
 use super::plan::SharedPlan;
 use super::stream::KStream;
-use super::table::{KTable, TableSpec};
+use super::table::{KTable, SourceState, TableSpec};
 use crate::error::Result;
 use crate::operators::{GlobalTableSource, TableSource, store_getter};
 use crate::serdes::{DefaultSerde, option_serde};
@@ -100,20 +100,27 @@ impl StreamsBuilder {
         V: Clone + Send + 'static,
     {
         let (source, processor, store) = self.table_names(topic, &consumed, &materialized);
-        let materialise = Rc::new(Cell::new(materialized.name.is_some()));
+        let state = SourceState::new(materialized.name.is_some());
         let Consumed { key_serde, value_serde, .. } = consumed;
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
         let write = {
             let (source, processor, store) = (source.clone(), processor.clone(), store.clone());
             let (key, value) = (option_serde(key_serde.clone()), option_serde(value_serde.clone()));
-            let (topic, materialise) = (topic.to_owned(), materialise.clone());
+            let (topic, state) = (topic.to_owned(), state.clone());
             move |topology: &mut Topology, _: &[&str]| {
                 let topics = vec![TopicName::External(topic.as_str().into())];
                 topology.add_source_of(&source, topics, key, value, SourceOptions::default())?;
-                let used = materialise.get().then(|| store.clone());
-                let supplier = move || TableSource::<K, V>::new(used.clone());
-                topology.add_processor(&processor, supplier, &[&source], &[])?;
-                if materialise.get() {
+                let materialised = state.materialised.get();
+                let used = materialised.then(|| store.clone());
+                let send_old = state.sends_old.get();
+                let supplier = move || TableSource::<K, V>::new(used.clone(), send_old);
+                topology.add_processor::<Option<K>, Option<V>, _, _, _>(
+                    &processor,
+                    supplier,
+                    &[&source],
+                    &[],
+                )?;
+                if materialised {
                     topology.add_state_store_of(builder, &[&processor])?;
                 }
                 Ok(())
@@ -128,7 +135,8 @@ impl StreamsBuilder {
             value_serde: Some(value_serde),
             sources: Rc::new([source]),
             stores: Rc::new([store.clone()]),
-            materialise,
+            materialise: state.materialise(),
+            enable_old_values: state.enable_old_values(),
             getter: store_getter(store),
         })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::params::{Grouped, Materialized};
 use super::stream::KStream;
-use super::table::{KTable, TableSpec};
+use super::table::{KTable, TableSpec, always_old_values};
 use crate::nullable::Nullable;
 use crate::operators::{KStreamAggregate, store_getter};
 use crate::serdes::{DefaultSerde, Serde};
@@ -92,14 +92,16 @@ where
             (self.stream.node, self.stream.sources.clone())
         };
         let builder = materialized.store_builder(&store, key_serde, &value_serde);
-        let step = Arc::new(step);
+        let (step, sends_old) = (Arc::new(step), Rc::new(Cell::new(false)));
         let write = {
-            let (name, store) = (name.clone(), store.clone());
+            let (name, store, sends_old) = (name.clone(), store.clone(), sends_old.clone());
             move |topology: &mut Topology, parents: &[&str]| {
+                let send_old = sends_old.get();
                 let supplier = move || KStreamAggregate::<K, VA, _> {
                     store: store.clone(),
                     handle: None,
                     step: step.clone(),
+                    send_old,
                 };
                 topology.add_processor::<K, V, _, _, _>(&name, supplier, parents, &[])?;
                 topology.add_state_store_of(builder, &[&name])
@@ -116,7 +118,8 @@ where
             value_serde: Some(value_serde),
             sources,
             stores: Rc::new([store.clone()]),
-            materialise: Rc::new(Cell::new(true)),
+            materialise: Rc::new(|| ()),
+            enable_old_values: always_old_values(&sends_old),
             getter: store_getter(store),
         })
     }

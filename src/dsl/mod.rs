@@ -3,17 +3,23 @@
 //! Start with [`StreamsBuilder`]. Every call adds a node to a logical plan; [`StreamsBuilder::build`] writes the plan into a
 //! [`Topology`](crate::topology::Topology), in the order and with the names that Java would use. Cold. Deliberately absent: Kafka, and any state but the plan.
 
+mod branched;
 mod builder;
 mod global_table;
 mod grouped;
+mod grouped_table;
 mod params;
 mod plan;
 mod stream;
 mod table;
+mod table_join;
+mod to_table;
 
+pub use branched::BranchedKStream;
 pub use builder::StreamsBuilder;
 pub use global_table::GlobalKTable;
 pub use grouped::KGroupedStream;
+pub use grouped_table::KGroupedTable;
 pub use params::{Consumed, Grouped, Joined, Materialized, Named, Produced, Repartitioned};
 pub use stream::KStream;
 pub use table::KTable;

@@ -16,6 +16,8 @@ pub(crate) struct KStreamAggregate<K: Nullable, VA, F> {
     pub(crate) store: Arc<str>,
     pub(crate) handle: Option<StoreHandle<KeyValueStore<K::NonNull, VA>>>,
     pub(crate) step: Arc<F>,
+    /// Somebody downstream asked for old values.
+    pub(crate) send_old: bool,
 }
 
 impl<K, V, VA, F> Processor<K, V, K::NonNull, Change<VA>> for KStreamAggregate<K, VA, F>
@@ -53,6 +55,7 @@ where
             Some(new) => store.put_with_timestamp(&key, new, timestamp)?,
             None => drop(store.delete(&key)?),
         }
+        let old = old.filter(|_| self.send_old);
         context.forward(Record { key, value: Change { new, old }, timestamp, headers })
     }
 }

@@ -3,15 +3,25 @@
 //! Each is a plain [`Processor`](crate::processor::Processor): nothing here is known to tasks or to the runtime. Hot path.
 
 mod aggregate;
+mod branch;
+mod change_serde;
 mod join;
 mod stateless;
+mod table;
+mod table_aggregate;
+mod table_join;
 mod table_source;
 
 pub(crate) use aggregate::KStreamAggregate;
+pub(crate) use branch::{Branch, BranchPredicate};
+pub(crate) use change_serde::change_serde;
 pub(crate) use join::{GetterSupplier, StreamGlobalTableJoin, StreamTableJoin};
 pub(crate) use stateless::{
     Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, TableToStream,
 };
+pub(crate) use table::{TableStep, step_getter};
+pub(crate) use table_aggregate::{TableAggregate, TableRepartitionMap};
+pub(crate) use table_join::{Required, TableMerge, TableTableJoin, join_getter};
 pub(crate) use table_source::{GlobalTableSource, TableSource, store_getter};
 
 /// What a table's change carries on its edges. Source: `Change`.

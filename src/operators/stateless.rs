@@ -161,17 +161,21 @@ where
 }
 
 /// `KTable::to_stream`: the new value of each change. Source: `KTableImpl.toStream`.
-pub(crate) struct TableToStream;
+pub(crate) struct TableToStream<F>(pub(crate) Arc<F>);
 
-impl<K: Clone + 'static, V: Clone + 'static> Processor<K, Change<V>, K, Option<V>>
-    for TableToStream
+impl<K, V, V2, F> Processor<K, Change<V>, K, V2> for TableToStream<F>
+where
+    K: Clone + 'static,
+    V: 'static,
+    V2: Clone + 'static,
+    F: Fn(Option<V>) -> V2 + Send + Sync + 'static,
 {
     fn process(
         &mut self,
         record: Record<K, Change<V>>,
-        context: &mut ProcessorContext<'_, '_, K, Option<V>>,
+        context: &mut ProcessorContext<'_, '_, K, V2>,
     ) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
-        context.forward(Record { key, value: value.new, timestamp, headers })
+        context.forward(Record { key, value: (self.0)(value.new), timestamp, headers })
     }
 }

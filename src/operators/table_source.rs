@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::Change;
 use super::join::{GetterSupplier, ValueGetter};
+use super::table::put;
 use crate::error::Result;
+use crate::nullable::Nullable;
 use crate::processor::{Frame, Processor, ProcessorContext, StoreHandle};
 use crate::record::Record;
 use crate::store::KeyValueStore;
@@ -16,19 +18,23 @@ use crate::time::Timestamp;
 /// Updates are applied in offset order, whatever their timestamps. `store` is `None` where nobody needs the table materialised.
 pub(crate) struct TableSource<K, V> {
     store: Option<Arc<str>>,
+    /// Somebody downstream asked for old values.
+    send_old: bool,
     handle: Option<StoreHandle<KeyValueStore<K, V>>>,
 }
 
 impl<K, V> TableSource<K, V> {
-    pub(crate) fn new(store: Option<Arc<str>>) -> Self {
-        Self { store, handle: None }
+    pub(crate) fn new(store: Option<Arc<str>>, send_old: bool) -> Self {
+        Self { store, send_old, handle: None }
     }
 }
 
-impl<K, V> Processor<Option<K>, Option<V>, K, Change<V>> for TableSource<K, V>
+impl<K, V, KN, VN> Processor<KN, VN, K, Change<V>> for TableSource<K, V>
 where
     K: Clone + Send + 'static,
     V: Clone + Send + 'static,
+    KN: Nullable<NonNull = K>,
+    VN: Nullable<NonNull = V>,
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<V>>) -> Result<()> {
         self.handle = self.store.as_ref().map(|name| context.state_store(name)).transpose()?;
@@ -37,22 +43,22 @@ where
 
     fn process(
         &mut self,
-        record: Record<Option<K>, Option<V>>,
+        record: Record<KN, VN>,
         context: &mut ProcessorContext<'_, '_, K, Change<V>>,
     ) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
-        let Some(key) = key else {
+        let value = value.into_non_null();
+        let Some(key) = key.into_non_null() else {
             context.drop_record("null_key");
             return Ok(());
         };
         let mut old = None;
         if let Some(handle) = self.handle {
             let store = context.store(handle);
-            old = store.get(&key)?;
-            match &value {
-                Some(value) => store.put_with_timestamp(&key, value, timestamp)?,
-                None => drop(store.delete(&key)?),
+            if self.send_old {
+                old = store.get(&key)?;
             }
+            put(store, &key, value.as_ref(), timestamp)?;
         }
         context.forward(Record { key, value: Change { new: value, old }, timestamp, headers })
     }

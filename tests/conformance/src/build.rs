@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use kstreams::serdes::DefaultSerde;
 use kstreams::{
-    GlobalKTable, Grouped, Joined, KGroupedStream, KStream, KTable, Materialized, Named, Produced,
-    Repartitioned, Stores, StreamsBuilder, Topology,
+    GlobalKTable, Grouped, Joined, KGroupedStream, KGroupedTable, KStream, KTable, Materialized,
+    Named, Produced, Repartitioned, Stores, StreamsBuilder, Topology,
 };
 use serde_json::Value as Json;
 
@@ -58,6 +58,7 @@ pub(crate) enum Node {
     Table(Rc<KTable<Value, Value>>),
     Global(Rc<GlobalKTable<Value, Value>>),
     Grouped(Rc<KGroupedStream<Value, Value>>),
+    GroupedTable(Rc<KGroupedTable<Value, Value>>),
 }
 
 /// Builds the topology of `case`.
@@ -187,13 +188,17 @@ impl CaseBuilder {
                 self.stream(operation.text("in")?)?.to_with(topic, produced);
                 return Ok(None);
             }
+            "branch" => {
+                self.branch(operation)?;
+                return Ok(None);
+            }
             "cogroup" => return Err(unsupported("cogroup")),
             _ => match self.node(operation.text("in")?)? {
                 Node::Stream(stream) => self.of_stream(name, operation, &stream)?,
                 Node::Grouped(grouped) => self.of_grouped(name, operation, &grouped)?,
-                Node::Table(_) | Node::Global(_) => {
-                    return Err(unsupported(format!("{name} of a table")));
-                }
+                Node::Table(table) => self.of_table(name, operation, &table)?,
+                Node::GroupedTable(grouped) => self.of_grouped_table(name, operation, &grouped)?,
+                Node::Global(_) => return Err(invalid(format!("{name} of a global table"))),
             },
         };
         Ok(Some(node))
@@ -255,6 +260,11 @@ impl CaseBuilder {
             }
             "process" => self.process(operation, stream)?,
             "join" => self.join_stream(operation, stream)?,
+            "to_table" => {
+                let materialized = self.materialized(operation)?;
+                let table = stream.to_table_with(&operation.named(), materialized);
+                return Ok(Node::Table(Rc::new(table)));
+            }
             "group_by_key" => {
                 let grouped = stream.group_by_key_with(grouped(operation));
                 return Ok(Node::Grouped(Rc::new(grouped)));
@@ -304,6 +314,22 @@ impl CaseBuilder {
             _ => return Err(unsupported(format!("{name} of a grouped stream"))),
         };
         Ok(Node::Table(Rc::new(table)))
+    }
+
+    fn branch(&mut self, operation: Operation<'_>) -> Result<()> {
+        let stream = self.stream(operation.text("in")?)?;
+        let mut branched = stream.split_named(&operation.named());
+        for branch in operation.0["branches"].as_array().into_iter().flatten() {
+            let branch = Operation(branch);
+            let predicate = of_record(&branch.expression("pred")?);
+            let stream = branched.branch(move |key, value| predicate(key, value).is_true());
+            self.nodes.insert(branch.text("id")?.to_owned(), Node::Stream(stream));
+        }
+        if operation.has("default") {
+            let stream = branched.default_branch();
+            self.nodes.insert(operation.text("default")?.to_owned(), Node::Stream(stream));
+        }
+        Ok(())
     }
 
     fn process(
@@ -380,9 +406,9 @@ impl CaseBuilder {
         let mut materialized = match store.name() {
             Some(name) => {
                 self.stores.insert(name.to_owned(), StoreContent::Timestamped);
-                Materialized::named(name)
+                Materialized::named(name).with_serdes(Value::serde(), Value::serde())
             }
-            None => Materialized::default(),
+            None => Materialized::with(Value::serde(), Value::serde()),
         };
         match store.0["kind"].as_str() {
             None | Some("kv") => {}

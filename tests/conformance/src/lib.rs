@@ -7,4 +7,5 @@ pub mod files;
 pub mod on_disk;
 mod processors;
 pub mod run;
+mod tables;
 pub mod value;

@@ -1,0 +1,139 @@
+//! Operations of tables.
+
+use std::rc::Rc;
+
+use kstreams::{KGroupedTable, KTable, Materialized};
+
+use crate::build::BuildError;
+use crate::build::{
+    CaseBuilder, Node, Operation, aggregator, grouped, invalid, of_record, unsupported,
+};
+use crate::value::Value;
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+impl CaseBuilder {
+    pub(crate) fn of_table(
+        &mut self,
+        name: &str,
+        operation: Operation<'_>,
+        table: &KTable<Value, Value>,
+    ) -> Result<Node> {
+        let named = operation.named();
+        let table = match name {
+            "filter" | "filter_not" => {
+                let predicate = of_record(&operation.expression("pred")?);
+                let predicate = move |key: &Value, value: &Value| predicate(key, value).is_true();
+                let materialized = self.optional_store(operation)?;
+                if name == "filter" {
+                    table.filter_with(predicate, &named, materialized)
+                } else {
+                    table.filter_not_with(predicate, &named, materialized)
+                }
+            }
+            "map_values" => {
+                let value_of = of_record(&operation.expression("value")?);
+                let materialized = self.optional_store(operation)?;
+                let mapper = move |key: &Value, value: Value| value_of(key, &value);
+                table.map_values_with(mapper, &named, materialized)
+            }
+            "to_stream" => {
+                let stream = table.to_stream_of(|value| value.unwrap_or(Value::Null), &named);
+                if operation.has("key") {
+                    let key_of = of_record(&operation.expression("key")?);
+                    return Ok(Node::Stream(stream.select_key(key_of)));
+                }
+                return Ok(Node::Stream(stream));
+            }
+            "group_by" => {
+                let key_of = of_record(&operation.expression("key")?);
+                let has_value = operation.has("value");
+                let value_of = of_record(&operation.expression("value")?);
+                let selector = move |key: &Value, value: &Value| {
+                    let selected = if has_value { value_of(key, value) } else { value.clone() };
+                    (key_of(key, value), selected)
+                };
+                let grouped = table.group_by(selector, grouped(operation));
+                return Ok(Node::GroupedTable(Rc::new(grouped)));
+            }
+            "join" => self.join_table(operation, table)?,
+            _ => return Err(unsupported(format!("{name} of a table"))),
+        };
+        Ok(Node::Table(Rc::new(table)))
+    }
+
+    fn join_table(
+        &mut self,
+        operation: Operation<'_>,
+        table: &KTable<Value, Value>,
+    ) -> Result<KTable<Value, Value>> {
+        let Node::Table(other) = self.node(operation.text("with")?)? else {
+            return Err(invalid(format!("cannot join a table with {}", operation.0["with"])));
+        };
+        let joiner = operation.expression("joiner")?;
+        let join = move |left: Option<&Value>, right: Option<&Value>| {
+            let (left, right) = (left.unwrap_or(&Value::Null), right.unwrap_or(&Value::Null));
+            joiner.evaluate(&[("$l", left), ("$r", right)])
+        };
+        let (named, materialized) = (operation.named(), self.optional_store(operation)?);
+        Ok(match operation.0["kind"].as_str().unwrap_or("inner") {
+            "inner" => {
+                let join = move |left: &Value, right: &Value| join(Some(left), Some(right));
+                table.join_with(&other, join, &named, materialized)
+            }
+            "left" => {
+                let join = move |left: &Value, right: Option<&Value>| join(Some(left), right);
+                table.left_join_with(&other, join, &named, materialized)
+            }
+            "outer" => table.outer_join_with(&other, join, &named, materialized),
+            kind => return Err(invalid(format!("found join kind {kind}"))),
+        })
+    }
+
+    pub(crate) fn of_grouped_table(
+        &mut self,
+        name: &str,
+        operation: Operation<'_>,
+        grouped: &KGroupedTable<Value, Value>,
+    ) -> Result<Node> {
+        let named = operation.named();
+        let materialized = self.materialized(operation)?;
+        let table = match name {
+            // A dynamic value as the count; the nodes are those of `count`.
+            "count" => {
+                let counted = |by: i64| {
+                    move |_: &Value, _: Value, count: Value| match count {
+                        Value::Integer(count) => Some(Value::Integer(count + by)),
+                        _ => None,
+                    }
+                };
+                let zero = || Value::Integer(0);
+                grouped.aggregate(zero, counted(1), counted(-1), &named, materialized)
+            }
+            "reduce" => {
+                let reducer = |field: &str| -> Result<_> {
+                    let step = operation.expression(field)?;
+                    Ok(move |a: Value, b: Value| step.evaluate(&[("$a", &a), ("$b", &b)]))
+                };
+                let (add, subtract) = (reducer("reducer")?, reducer("subtractor")?);
+                grouped.reduce(add, subtract, &named, materialized)
+            }
+            "aggregate" => {
+                let init = operation.expression("init")?;
+                let (add, subtract) =
+                    (aggregator(operation, "adder")?, aggregator(operation, "subtractor")?);
+                grouped.aggregate(move || init.evaluate(&[]), add, subtract, &named, materialized)
+            }
+            _ => return Err(unsupported(format!("{name} of a grouped table"))),
+        };
+        Ok(Node::Table(Rc::new(table)))
+    }
+
+    /// The store of an operation that has none of its own accord.
+    fn optional_store(
+        &mut self,
+        operation: Operation<'_>,
+    ) -> Result<Option<Materialized<Value, Value>>> {
+        operation.has("store").then(|| self.materialized(operation)).transpose()
+    }
+}
