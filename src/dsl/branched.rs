@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::params::Named;
 use super::stream::KStream;
-use crate::operators::{Branch, BranchPredicate, Peek};
+use crate::operators::{Branch, BranchPredicate, BranchTo, Peek};
 use crate::topology::Topology;
 
-/// Branches of one stream: name of the child and its predicate.
-type Branches<K, V> = Rc<RefCell<Vec<(Arc<str>, Option<BranchPredicate<K, V>>)>>>;
+/// The branches of one stream, in order; the splitting node is written once all are known.
+type Branches<K, V> = Rc<RefCell<Vec<BranchTo<K, V>>>>;
 
 /// A stream that is being split. Source: `BranchedKStream`.
 ///

@@ -9,10 +9,12 @@ use crate::record::Record;
 /// Whether a record belongs to a branch.
 pub(crate) type BranchPredicate<K, V> = Arc<dyn Fn(&K, &V) -> bool + Send + Sync>;
 
+/// A branch: the name of its child node and its predicate; without one it takes everything.
+pub(crate) type BranchTo<K, V> = (Arc<str>, Option<BranchPredicate<K, V>>);
+
 /// Sends each record to the first branch whose predicate holds. Source: `KStreamBranch`.
 pub(crate) struct Branch<K, V> {
-    /// Name of the child and its predicate; without one the branch takes everything.
-    pub(crate) branches: Arc<[(Arc<str>, Option<BranchPredicate<K, V>>)]>,
+    pub(crate) branches: Arc<[BranchTo<K, V>]>,
     pub(crate) children: Vec<ChildHandle>,
 }
 

@@ -13,7 +13,7 @@ mod table_join;
 mod table_source;
 
 pub(crate) use aggregate::KStreamAggregate;
-pub(crate) use branch::{Branch, BranchPredicate};
+pub(crate) use branch::{Branch, BranchPredicate, BranchTo};
 pub(crate) use change_serde::change_serde;
 pub(crate) use join::{GetterSupplier, StreamGlobalTableJoin, StreamTableJoin};
 pub(crate) use stateless::{

@@ -58,15 +58,15 @@ where
 }
 
 /// Writes a table's value, or deletes it.
-pub(super) fn put<K: 'static, V: 'static>(
+pub(super) fn put<K, V>(
     store: &mut KeyValueStore<K, V>,
     key: &K,
     value: Option<&V>,
     timestamp: Timestamp,
 ) -> Result<()>
 where
-    K: Clone,
-    V: Clone,
+    K: Clone + 'static,
+    V: Clone + 'static,
 {
     match value {
         Some(value) => store.put_with_timestamp(key, value, timestamp),
