@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use kstreams::serdes::DefaultSerde;
 use kstreams::{
-    GlobalKTable, Grouped, Joined, KGroupedStream, KGroupedTable, KStream, KTable, Materialized,
-    Named, Produced, Repartitioned, Stores, StreamsBuilder, Topology,
+    GlobalKTable, Grouped, KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Named,
+    Produced, Repartitioned, StreamsBuilder, Topology,
 };
 use serde_json::Value as Json;
 
 use crate::expression::Expression;
-use crate::processors::{CountAndPunctuate, Dedup};
+use crate::streams::{flat_map, flat_map_values};
 use crate::value::Value;
 
 /// Why a case cannot be built.
@@ -151,7 +151,7 @@ impl CaseBuilder {
         found.ok_or_else(|| invalid(format!("there is no operation with the id \"{id}\"")))
     }
 
-    fn stream(&self, id: &str) -> Result<KStream<Value, Value>> {
+    pub(crate) fn stream(&self, id: &str) -> Result<KStream<Value, Value>> {
         match self.node(id)? {
             Node::Stream(stream) => Ok(stream),
             _ => Err(invalid(format!("\"{id}\" is not a stream"))),
@@ -316,87 +316,6 @@ impl CaseBuilder {
         Ok(Node::Table(Rc::new(table)))
     }
 
-    fn branch(&mut self, operation: Operation<'_>) -> Result<()> {
-        let stream = self.stream(operation.text("in")?)?;
-        let mut branched = stream.split_named(&operation.named());
-        for branch in operation.0["branches"].as_array().into_iter().flatten() {
-            let branch = Operation(branch);
-            let predicate = of_record(&branch.expression("pred")?);
-            let stream = branched.branch(move |key, value| predicate(key, value).is_true());
-            self.nodes.insert(branch.text("id")?.to_owned(), Node::Stream(stream));
-        }
-        if operation.has("default") {
-            let stream = branched.default_branch();
-            self.nodes.insert(operation.text("default")?.to_owned(), Node::Stream(stream));
-        }
-        Ok(())
-    }
-
-    fn process(
-        &mut self,
-        operation: Operation<'_>,
-        stream: &KStream<Value, Value>,
-    ) -> Result<KStream<Value, Value>> {
-        let store = Operation(&operation.0["store"]).text("name")?.to_owned();
-        self.builder.add_state_store(Stores::key_value_store::<Value, Value>(&store));
-        self.stores.insert(store.clone(), StoreContent::Plain);
-        let (named, stores) = (operation.named(), [store.as_str()]);
-        Ok(match operation.text("proc")? {
-            "count_and_punctuate" => {
-                let processor = CountAndPunctuate::parse(operation.0, &store)?;
-                stream.process_named(move || processor.clone(), &named, &stores)
-            }
-            "dedup" => {
-                let store = store.clone();
-                stream.process_named(move || Dedup::new(&store), &named, &stores)
-            }
-            other => return Err(unsupported(format!("processor {other}"))),
-        })
-    }
-
-    fn join_stream(
-        &mut self,
-        operation: Operation<'_>,
-        stream: &KStream<Value, Value>,
-    ) -> Result<KStream<Value, Value>> {
-        let left = operation.text("kind")? == "left";
-        let joiner = operation.expression("joiner")?;
-        let join = move |key: &Value, left: Value, right: Value| {
-            joiner.evaluate(&[("$k", key), ("$l", &left), ("$r", &right)])
-        };
-        let left_join = {
-            let join = join.clone();
-            move |key: &Value, left: Value, right: Option<Value>| {
-                join(key, left, right.unwrap_or(Value::Null))
-            }
-        };
-        Ok(match self.node(operation.text("with")?)? {
-            Node::Table(table) => {
-                operation.refuse("grace")?;
-                let mut joined = Joined::with(Value::serde(), Value::serde());
-                if let Some(name) = operation.name() {
-                    joined = joined.with_name(name);
-                }
-                if left {
-                    stream.left_join(&table, left_join, joined)
-                } else {
-                    stream.join(&table, join, joined)
-                }
-            }
-            Node::Global(table) => {
-                operation.refuse("name")?;
-                let key_of = of_record(&operation.expression("key")?);
-                if left {
-                    stream.left_join_global(&table, key_of, left_join)
-                } else {
-                    stream.join_global(&table, key_of, join)
-                }
-            }
-            Node::Stream(_) => return Err(unsupported("join of two streams")),
-            _ => return Err(invalid(format!("cannot join with {}", operation.0["with"]))),
-        })
-    }
-
     /// The store that the operation asks for; a named one is read at the end.
     pub(crate) fn materialized(
         &mut self,
@@ -451,54 +370,4 @@ pub(crate) fn aggregator(
             ("$agg", &aggregate),
         ]))
     })
-}
-
-fn flat_map(
-    operation: Operation<'_>,
-    stream: &KStream<Value, Value>,
-) -> Result<KStream<Value, Value>> {
-    operation.refuse("name")?;
-    let mut parts = Vec::new();
-    for part in operation.0["emit"].as_array().into_iter().flatten() {
-        let part = Operation(part);
-        let when = part.has("when").then(|| part.expression("when")).transpose()?;
-        let when = when.map(|when| of_record(&when));
-        let key = of_record(&part.expression("key")?);
-        parts.push((when, key, of_record(&part.expression("value")?)));
-    }
-    Ok(stream.flat_map(move |key, value| {
-        let wanted = |part: &&(Option<_>, _, _)| match &part.0 {
-            Some(when) => {
-                let when: &dyn Fn(&Value, &Value) -> Value = when;
-                when(&key, &value).is_true()
-            }
-            None => true,
-        };
-        let made = parts.iter().filter(wanted);
-        made.map(|(_, k, v)| (k(&key, &value), v(&key, &value))).collect::<Vec<_>>()
-    }))
-}
-
-fn flat_map_values(
-    operation: Operation<'_>,
-    stream: &KStream<Value, Value>,
-) -> Result<KStream<Value, Value>> {
-    operation.refuse("name")?;
-    if let Some(separator) = operation.0["split"].as_str() {
-        let separator = separator.to_owned();
-        return Ok(stream.flat_map_values(move |_, value| {
-            if value == Value::Null {
-                return Vec::new();
-            }
-            let text = value.to_string();
-            text.split(&separator).map(|part| Value::Text(part.to_owned())).collect()
-        }));
-    }
-    let emit = operation.0["emit"].as_array().into_iter().flatten();
-    let parts: Vec<_> = emit
-        .map(|part| Ok(of_record(&Arc::new(Expression::parse(part)?))))
-        .collect::<Result<_>>()?;
-    Ok(stream.flat_map_values(move |key, value| {
-        parts.iter().map(|part| part(key, &value)).collect::<Vec<_>>()
-    }))
 }

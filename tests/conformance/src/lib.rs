@@ -7,5 +7,6 @@ pub mod files;
 pub mod on_disk;
 mod processors;
 pub mod run;
+mod streams;
 mod tables;
 pub mod value;
