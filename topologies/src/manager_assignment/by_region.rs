@@ -3,8 +3,8 @@
 //! A region keeps its managers, the requests it holds, and two indices: *candidates*, managers that may take a request, best
 //! first, and *places*, waiting requests, first in line first. A decision looks only at the heads of the indices.
 //!
-//! Invariants after each input: no request waits while a manager is free; no escalated request waits while a manager has
-//! overload left; a manager's `open` is the number of requests held with that manager; `waiting` is the number of places.
+//! Invariants after each input, but for a queue of more than [`SETTLED_AT_ONCE`]: no request waits while a manager is free; no
+//! escalated request waits while a manager has overload left; a manager's `open` is the number of requests held with that manager; `waiting` is the number of places.
 //! [`RegionRules::refresh`] restores them should settings have changed between two runs.
 
 use super::region_state::{Held, Manager, Place, Queue, Rank, Region, RegionState, Tier};
@@ -13,6 +13,10 @@ use super::rules::{
     Terms, Ticket,
 };
 use super::settings::Settings;
+
+/// Requests assigned by one input. A manager without limit who joins a region with a long queue would else hold up the
+/// transaction until it times out.
+const SETTLED_AT_ONCE: usize = 500;
 
 /// The by-region rules, on the state and outputs of one record or punctuation.
 pub struct RegionRules<'a, S> {
@@ -187,9 +191,13 @@ impl<'a, S: RegionState> RegionRules<'a, S> {
         self.hand_over_due(region)
     }
 
-    /// Assigns waiting requests as long as there is someone to take them.
+    /// Assigns waiting requests as long as there is someone to take them, up to a bound: what is left after it has its turn
+    /// with the region's next input, or with the next [`punctuate`](Self::punctuate).
     fn settle(&mut self, region: &str) -> Result<(), S::Error> {
-        while self.region(region)?.waiting > 0 {
+        for _ in 0..SETTLED_AT_ONCE {
+            if self.region(region)?.waiting == 0 {
+                break;
+            }
             let escalated = self.state.first_place(region, Queue::Escalated, None)?;
             let ordinary = self.state.first_place(region, Queue::Ordinary, None)?;
             let (manager_id, place) = match self.pick(region, false)? {

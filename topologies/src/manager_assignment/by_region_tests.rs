@@ -321,3 +321,15 @@ fn a_changed_overload_setting_holds_after_refresh() {
     task.run(|rules| rules.refresh().unwrap());
     assert_eq!(task.at(MINUTE_MS + 2), ["3→m7 #1 escalated"]);
 }
+
+#[test]
+fn a_long_queue_is_assigned_in_bounded_steps_until_it_is_empty() {
+    let mut task = Task::new();
+    for id in 0..1_200 {
+        task.open(id, P4);
+    }
+    assert_eq!(task.manager(1, 10_000).len(), 500, "the manager's arrival");
+    assert_eq!(task.open(5_000, P4).len(), 500, "the next request, which queues behind");
+    assert_eq!(task.at(1).len(), 201, "the punctuation has the rest");
+    assert_eq!(task.open_count(1), 1_201);
+}
