@@ -123,7 +123,9 @@ impl<'a, S: RegionState> RegionRules<'a, S> {
             arrived_at_ms: self.now_ms,
             manager_id: None,
         };
-        if let Some(manager_id) = self.pick(region, held.ticket.escalated)? {
+        // A queue beside a free manager is one that was too long to be assigned at once: nobody jumps it.
+        let queues = self.region(region)?.waiting > 0 && self.pick(region, false)?.is_some();
+        if !queues && let Some(manager_id) = self.pick(region, held.ticket.escalated)? {
             return self.assign(&mut held, manager_id);
         }
         self.state.put_request(&held)?;
@@ -134,7 +136,7 @@ impl<'a, S: RegionState> RegionRules<'a, S> {
         if summary.active_managers == 0 {
             self.hand_over(&held)?;
         }
-        Ok(())
+        if queues { self.settle(region) } else { Ok(()) }
     }
 
     fn amend(
