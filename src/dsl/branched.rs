@@ -40,7 +40,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
     pub fn split_named(&self, named: &Named) -> BranchedKStream<K, V> {
         let branches = Branches::<K, V>::default();
         let mut plan = self.plan.borrow_mut();
-        let name = plan.name_or(named.0.as_ref(), "KSTREAM-BRANCH-");
+        let name = plan.node_name(named.0.as_ref(), "KSTREAM-BRANCH-");
         let write = {
             let (name, branches) = (name.clone(), branches.clone());
             move |topology: &mut Topology, parents: &[&str]| {

@@ -60,7 +60,7 @@ impl StreamsBuilder {
     {
         let Consumed { key_serde, value_serde, extractor, name } = consumed;
         let mut plan = self.plan.borrow_mut();
-        let name = plan.name_or(name.as_ref(), "KSTREAM-SOURCE-");
+        let name = plan.node_name(name.as_ref(), "KSTREAM-SOURCE-");
         let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
         let write = {
             let (name, topics) = (name.clone(), topics.clone());
@@ -205,12 +205,11 @@ impl StreamsBuilder {
     ) -> (Arc<str>, Arc<str>, Arc<str>) {
         let mut plan = self.plan.borrow_mut();
         let store = plan.name_or(materialized.name.as_ref(), &format!("{topic}-STATE-STORE-"));
+        let source = plan.new_name("KSTREAM-SOURCE-");
+        let processor = plan.new_name("KTABLE-SOURCE-");
         match &consumed.name {
             Some(name) => (format!("{name}-source").into(), name.clone(), store),
-            None => {
-                let source = plan.new_name("KSTREAM-SOURCE-");
-                (source, plan.new_name("KTABLE-SOURCE-"), store)
-            }
+            None => (source, processor, store),
         }
     }
 }

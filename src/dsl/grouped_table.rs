@@ -44,7 +44,7 @@ where
         let spec = &self.spec;
         let selector = Arc::new(selector);
         let mut plan = spec.plan.borrow_mut();
-        let name = plan.name_or(grouped.name.as_ref(), "KTABLE-SELECT-");
+        let name = plan.node_name(grouped.name.as_ref(), "KTABLE-SELECT-");
         let write = {
             let name = name.clone();
             move |topology: &mut Topology, parents: &[&str]| {
@@ -133,13 +133,13 @@ where
         let mut plan = self.plan.borrow_mut();
         // The store of a reduction is called AGGREGATE too, as in Java.
         let store = plan.name_or(materialized.name.as_ref(), "KTABLE-AGGREGATE-STATE-STORE-");
-        let mut around = |suffix: &str, prefix: &str| match &named.0 {
-            Some(name) => Arc::from(format!("{name}-{suffix}")),
-            None => plan.new_name(prefix),
+        let mut around = |suffix: &str, prefix: &str| {
+            let given = named.0.as_ref().map(|name| Arc::from(format!("{name}-{suffix}")));
+            plan.node_name(given.as_ref(), prefix)
         };
         let sink: Arc<str> = around("sink", "KSTREAM-SINK-");
         let source: Arc<str> = around("source", "KSTREAM-SOURCE-");
-        let name = plan.name_or(named.0.as_ref(), prefix);
+        let name = plan.node_name(named.0.as_ref(), prefix);
         drop(plan);
         let topic = self.grouped.name.clone().unwrap_or_else(|| store.clone());
         let (parent, source) = self.repartitioned(&format!("{topic}-repartition"), sink, source);

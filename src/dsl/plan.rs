@@ -50,9 +50,15 @@ impl Plan {
         name.into()
     }
 
-    /// The given name, or a new one; a number is used up only in the second case.
+    /// The given name of a store or topic, or a new one; a number is used up only in the second case.
     pub(super) fn name_or(&mut self, given: Option<&Arc<str>>, prefix: &str) -> Arc<str> {
         given.cloned().unwrap_or_else(|| self.new_name(prefix))
+    }
+
+    /// The given name of a node, or a new one; Java uses a number up in both cases. Source: `orElseGenerateWithPrefix`.
+    pub(super) fn node_name(&mut self, given: Option<&Arc<str>>, prefix: &str) -> Arc<str> {
+        let generated = self.new_name(prefix);
+        given.cloned().unwrap_or(generated)
     }
 
     /// Adds a node; without parents it hangs below the root.

@@ -72,23 +72,42 @@ impl<K, V> KStream<K, V> {
 impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
     /// Keeps the records for which `predicate` holds.
     pub fn filter(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
-        self.filter_as(predicate, true)
+        self.filter_named(predicate, &Named::default())
+    }
+
+    /// As [`filter`](Self::filter), with the node named.
+    pub fn filter_named(
+        &self,
+        predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+        named: &Named,
+    ) -> Self {
+        self.filter_as(predicate, true, named)
     }
 
     /// Keeps the records for which `predicate` does not hold.
     pub fn filter_not(&self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
-        self.filter_as(predicate, false)
+        self.filter_not_named(predicate, &Named::default())
+    }
+
+    /// As [`filter_not`](Self::filter_not), with the node named.
+    pub fn filter_not_named(
+        &self,
+        predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+        named: &Named,
+    ) -> Self {
+        self.filter_as(predicate, false, named)
     }
 
     fn filter_as(
         &self,
         predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
         keep: bool,
+        named: &Named,
     ) -> Self {
         let predicate = Arc::new(predicate);
         let supplier = move || Filter { predicate: predicate.clone(), keep };
         let serdes = self.serdes.clone();
-        self.then("KSTREAM-FILTER-", &Named::default(), supplier, serdes, self.repartition_required)
+        self.then("KSTREAM-FILTER-", named, supplier, serdes, self.repartition_required)
     }
 
     /// Makes another record of each; the key may change, so that a later key-based operator repartitions.
@@ -100,9 +119,22 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         K2: Clone + Send + 'static,
         V2: Clone + Send + 'static,
     {
+        self.map_named(mapper, &Named::default())
+    }
+
+    /// As [`map`](Self::map), with the node named.
+    pub fn map_named<K2, V2>(
+        &self,
+        mapper: impl Fn(K, V) -> (K2, V2) + Send + Sync + 'static,
+        named: &Named,
+    ) -> KStream<K2, V2>
+    where
+        K2: Clone + Send + 'static,
+        V2: Clone + Send + 'static,
+    {
         let mapper = Arc::new(mapper);
         let supplier = move || Map(mapper.clone());
-        self.then("KSTREAM-MAP-", &Named::default(), supplier, (None, None), true)
+        self.then("KSTREAM-MAP-", named, supplier, (None, None), true)
     }
 
     /// Makes another value of each; the key stays, and with it the partitioning.
@@ -113,11 +145,23 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
     where
         V2: Clone + Send + 'static,
     {
+        self.map_values_named(mapper, &Named::default())
+    }
+
+    /// As [`map_values`](Self::map_values), with the node named.
+    pub fn map_values_named<V2>(
+        &self,
+        mapper: impl Fn(&K, V) -> V2 + Send + Sync + 'static,
+        named: &Named,
+    ) -> KStream<K, V2>
+    where
+        V2: Clone + Send + 'static,
+    {
         let mapper = Arc::new(mapper);
         let supplier = move || MapValues(mapper.clone());
         let serdes = (self.serdes.0.clone(), None);
         let repartition = self.repartition_required;
-        self.then("KSTREAM-MAPVALUES-", &Named::default(), supplier, serdes, repartition)
+        self.then("KSTREAM-MAPVALUES-", named, supplier, serdes, repartition)
     }
 
     /// Makes any number of records of each.
@@ -130,9 +174,23 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         V2: Clone + Send + 'static,
         I: IntoIterator<Item = (K2, V2)> + 'static,
     {
+        self.flat_map_named(mapper, &Named::default())
+    }
+
+    /// As [`flat_map`](Self::flat_map), with the node named.
+    pub fn flat_map_named<K2, V2, I>(
+        &self,
+        mapper: impl Fn(K, V) -> I + Send + Sync + 'static,
+        named: &Named,
+    ) -> KStream<K2, V2>
+    where
+        K2: Clone + Send + 'static,
+        V2: Clone + Send + 'static,
+        I: IntoIterator<Item = (K2, V2)> + 'static,
+    {
         let mapper = Arc::new(mapper);
         let supplier = move || FlatMap { mapper: mapper.clone(), items: PhantomData };
-        self.then("KSTREAM-FLATMAP-", &Named::default(), supplier, (None, None), true)
+        self.then("KSTREAM-FLATMAP-", named, supplier, (None, None), true)
     }
 
     /// Makes any number of values of each.
@@ -144,11 +202,24 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         V2: Clone + Send + 'static,
         I: IntoIterator<Item = V2> + 'static,
     {
+        self.flat_map_values_named(mapper, &Named::default())
+    }
+
+    /// As [`flat_map_values`](Self::flat_map_values), with the node named.
+    pub fn flat_map_values_named<V2, I>(
+        &self,
+        mapper: impl Fn(&K, V) -> I + Send + Sync + 'static,
+        named: &Named,
+    ) -> KStream<K, V2>
+    where
+        V2: Clone + Send + 'static,
+        I: IntoIterator<Item = V2> + 'static,
+    {
         let mapper = Arc::new(mapper);
         let supplier = move || FlatMapValues { mapper: mapper.clone(), items: PhantomData };
         let serdes = (self.serdes.0.clone(), None);
         let repartition = self.repartition_required;
-        self.then("KSTREAM-FLATMAPVALUES-", &Named::default(), supplier, serdes, repartition)
+        self.then("KSTREAM-FLATMAPVALUES-", named, supplier, serdes, repartition)
     }
 
     /// Gives each record a new key.
@@ -179,16 +250,42 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
 
     /// Looks at each record and passes it on.
     pub fn peek(&self, action: impl Fn(&K, &V) + Send + Sync + 'static) -> Self {
+        self.peek_named(action, &Named::default())
+    }
+
+    /// As [`peek`](Self::peek), with the node named.
+    pub fn peek_named(
+        &self,
+        action: impl Fn(&K, &V) + Send + Sync + 'static,
+        named: &Named,
+    ) -> Self {
         let action = Arc::new(action);
         let supplier = move || Peek(action.clone());
         let serdes = self.serdes.clone();
-        self.then("KSTREAM-PEEK-", &Named::default(), supplier, serdes, self.repartition_required)
+        self.then("KSTREAM-PEEK-", named, supplier, serdes, self.repartition_required)
+    }
+
+    /// Looks at each record, and ends there.
+    pub fn foreach(&self, action: impl Fn(&K, &V) + Send + Sync + 'static) {
+        self.foreach_named(action, &Named::default());
+    }
+
+    /// As [`foreach`](Self::foreach), with the node named.
+    pub fn foreach_named(&self, action: impl Fn(&K, &V) + Send + Sync + 'static, named: &Named) {
+        let action = Arc::new(action);
+        let supplier = move || Peek(action.clone());
+        self.then("KSTREAM-FOREACH-", named, supplier, self.serdes.clone(), false);
     }
 
     /// The records of both streams, in no order between them.
     pub fn merge(&self, other: &Self) -> Self {
+        self.merge_named(other, &Named::default())
+    }
+
+    /// As [`merge`](Self::merge), with the node named.
+    pub fn merge_named(&self, other: &Self, named: &Named) -> Self {
         let mut plan = self.plan.borrow_mut();
-        let name = plan.new_name("KSTREAM-MERGE-");
+        let name = plan.node_name(named.0.as_ref(), "KSTREAM-MERGE-");
         let write = {
             let name = name.clone();
             move |topology: &mut Topology, parents: &[&str]| {
@@ -256,7 +353,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
 
     fn sink(&self, topic: SinkTopic<K, V>, produced: Produced<K, V>, kind: SinkKind) {
         let mut plan = self.plan.borrow_mut();
-        let name = plan.name_or(produced.name.as_ref(), "KSTREAM-SINK-");
+        let name = plan.node_name(produced.name.as_ref(), "KSTREAM-SINK-");
         let write = {
             let name = name.clone();
             move |topology: &mut Topology, parents: &[&str]| {
@@ -523,7 +620,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         S: ProcessorSupplier<K, V, K2, V2>,
     {
         let mut plan = self.plan.borrow_mut();
-        let name = plan.name_or(named.0.as_ref(), prefix);
+        let name = plan.node_name(named.0.as_ref(), prefix);
         let write = {
             let name = name.clone();
             move |topology: &mut Topology, parents: &[&str]| {

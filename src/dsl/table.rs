@@ -134,7 +134,7 @@ where
         let spec = &self.spec;
         let convert = Arc::new(convert);
         let mut plan = spec.plan.borrow_mut();
-        let name = plan.name_or(named.0.as_ref(), "KTABLE-TOSTREAM-");
+        let name = plan.node_name(named.0.as_ref(), "KTABLE-TOSTREAM-");
         let write = {
             let name = name.clone();
             move |topology: &mut Topology, parents: &[&str]| {
@@ -224,7 +224,7 @@ where
         if materialized.is_some() && store.is_none() {
             plan.new_name(prefix); // Java uses a number up for a store that it then does not make
         }
-        let name = plan.name_or(named.0.as_ref(), prefix);
+        let name = plan.node_name(named.0.as_ref(), prefix);
         drop(plan);
         let materialized = materialized.unwrap_or_default();
         let (key_serde, value_serde) = materialized.serdes_or(&spec.key_serde, &value_serde);

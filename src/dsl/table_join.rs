@@ -120,10 +120,10 @@ where
         let store = materialized.as_ref().map(|materialized| {
             plan.name_or(materialized.name.as_ref(), "KTABLE-MERGE-STATE-STORE-")
         });
-        let merge = plan.name_or(named.0.as_ref(), "KTABLE-MERGE-");
-        let mut side = |suffix: &str, prefix: &str| match &named.0 {
-            Some(name) => Arc::from(format!("{name}-join-{suffix}")),
-            None => plan.new_name(prefix),
+        let merge = plan.node_name(named.0.as_ref(), "KTABLE-MERGE-");
+        let mut side = |suffix: &str, prefix: &str| {
+            let given = named.0.as_ref().map(|name| Arc::from(format!("{name}-join-{suffix}")));
+            plan.node_name(given.as_ref(), prefix)
         };
         let this_name: Arc<str> = side("this", "KTABLE-JOINTHIS-");
         let other_name: Arc<str> = side("other", "KTABLE-JOINOTHER-");

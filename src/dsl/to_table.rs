@@ -28,7 +28,7 @@ where
         materialized: Materialized<K, V::NonNull>,
     ) -> KTable<K, V::NonNull> {
         let mut plan = self.plan.borrow_mut();
-        let name = plan.name_or(named.0.as_ref(), "KSTREAM-TOTABLE-");
+        let name = plan.node_name(named.0.as_ref(), "KSTREAM-TOTABLE-");
         let given = materialized.name.as_ref();
         let store = plan.name_or(given, "KSTREAM-TOTABLE-STATE-STORE-");
         drop(plan);

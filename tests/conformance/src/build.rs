@@ -210,42 +210,37 @@ impl CaseBuilder {
         operation: Operation<'_>,
         stream: &KStream<Value, Value>,
     ) -> Result<Node> {
+        let named = operation.named();
         let stream = match name {
             "filter" | "filter_not" => {
-                operation.refuse("name")?;
                 let predicate = of_record(&operation.expression("pred")?);
                 let predicate = move |key: &Value, value: &Value| predicate(key, value).is_true();
                 if name == "filter" {
-                    stream.filter(predicate)
+                    stream.filter_named(predicate, &named)
                 } else {
-                    stream.filter_not(predicate)
+                    stream.filter_not_named(predicate, &named)
                 }
             }
             "map" => {
-                operation.refuse("name")?;
                 let key_of = of_record(&operation.expression("key")?);
                 let value_of = of_record(&operation.expression("value")?);
-                stream.map(move |key, value| (key_of(&key, &value), value_of(&key, &value)))
+                stream.map_named(
+                    move |key, value| (key_of(&key, &value), value_of(&key, &value)),
+                    &named,
+                )
             }
             "map_values" => {
-                operation.refuse("name")?;
                 let value_of = of_record(&operation.expression("value")?);
-                stream.map_values(move |key, value| value_of(key, &value))
+                stream.map_values_named(move |key, value| value_of(key, &value), &named)
             }
             "select_key" => {
                 let key_of = of_record(&operation.expression("key")?);
-                stream.select_key_named(key_of, &operation.named())
+                stream.select_key_named(key_of, &named)
             }
             "flat_map" => flat_map(operation, stream)?,
             "flat_map_values" => flat_map_values(operation, stream)?,
-            "peek" => {
-                operation.refuse("name")?;
-                stream.peek(|_, _| ())
-            }
-            "merge" => {
-                operation.refuse("name")?;
-                stream.merge(&self.stream(operation.text("with")?)?)
-            }
+            "peek" => stream.peek_named(|_, _| (), &named),
+            "merge" => stream.merge_named(&self.stream(operation.text("with")?)?, &named),
             "repartition" => {
                 let mut repartitioned = Repartitioned::default();
                 if let Some(name) = operation.name() {

@@ -74,10 +74,12 @@ fn run(
     stores: &dyn Stores,
     difference: &mut String,
 ) -> kstreams::Result<()> {
+    // Held until the driver is gone: folders of stores go with their engines.
+    let engines = stores.engines()?;
     let settings = TestSettings {
         application_id: "app".to_owned(),
         start: Timestamp::from_millis(case["wall_clock_start"].as_i64().unwrap_or(0)),
-        engines: stores.engines()?,
+        engines: engines.clone(),
         ..TestSettings::default()
     };
     let Built { topology, mut sinks, stores } = built;

@@ -101,7 +101,7 @@ pub(crate) fn flat_map(
     operation: Operation<'_>,
     stream: &KStream<Value, Value>,
 ) -> Result<KStream<Value, Value>> {
-    operation.refuse("name")?;
+    let named = operation.named();
     let mut parts = Vec::new();
     for part in operation.0["emit"].as_array().into_iter().flatten() {
         let part = Operation(part);
@@ -110,39 +110,46 @@ pub(crate) fn flat_map(
         let key = of_record(&part.expression("key")?);
         parts.push((when, key, of_record(&part.expression("value")?)));
     }
-    Ok(stream.flat_map(move |key, value| {
-        let wanted = |part: &&(Option<_>, _, _)| match &part.0 {
-            Some(when) => {
-                let when: &dyn Fn(&Value, &Value) -> Value = when;
-                when(&key, &value).is_true()
-            }
-            None => true,
-        };
-        let made = parts.iter().filter(wanted);
-        made.map(|(_, k, v)| (k(&key, &value), v(&key, &value))).collect::<Vec<_>>()
-    }))
+    Ok(stream.flat_map_named(
+        move |key, value| {
+            let wanted = |part: &&(Option<_>, _, _)| match &part.0 {
+                Some(when) => {
+                    let when: &dyn Fn(&Value, &Value) -> Value = when;
+                    when(&key, &value).is_true()
+                }
+                None => true,
+            };
+            let made = parts.iter().filter(wanted);
+            made.map(|(_, k, v)| (k(&key, &value), v(&key, &value))).collect::<Vec<_>>()
+        },
+        &named,
+    ))
 }
 
 pub(crate) fn flat_map_values(
     operation: Operation<'_>,
     stream: &KStream<Value, Value>,
 ) -> Result<KStream<Value, Value>> {
-    operation.refuse("name")?;
+    let named = operation.named();
     if let Some(separator) = operation.0["split"].as_str() {
         let separator = separator.to_owned();
-        return Ok(stream.flat_map_values(move |_, value| {
-            if value == Value::Null {
-                return Vec::new();
-            }
-            let text = value.to_string();
-            text.split(&separator).map(|part| Value::Text(part.to_owned())).collect()
-        }));
+        return Ok(stream.flat_map_values_named(
+            move |_, value| {
+                if value == Value::Null {
+                    return Vec::new();
+                }
+                let text = value.to_string();
+                text.split(&separator).map(|part| Value::Text(part.to_owned())).collect()
+            },
+            &named,
+        ));
     }
     let emit = operation.0["emit"].as_array().into_iter().flatten();
     let parts: Vec<_> = emit
         .map(|part| Ok(of_record(&Arc::new(Expression::parse(part)?))))
         .collect::<Result<_>>()?;
-    Ok(stream.flat_map_values(move |key, value| {
-        parts.iter().map(|part| part(key, &value)).collect::<Vec<_>>()
-    }))
+    Ok(stream.flat_map_values_named(
+        move |key, value| parts.iter().map(|part| part(key, &value)).collect::<Vec<_>>(),
+        &named,
+    ))
 }
