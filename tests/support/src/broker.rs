@@ -19,8 +19,8 @@ use crate::wait::{DEADLINE, wait_until};
 /// Time for one request to the broker.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a reader waits for one more message before it says that there is none.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// Messages of one look, so that it ends in time where more come without end.
+const LOOK_MESSAGES_MAX: usize = 5_000;
 
 /// Gives the addresses of the test broker, as `host:port[,host:port…]`.
 ///
@@ -220,7 +220,7 @@ pub fn read_committed(topic: &str) -> Vec<Message> {
     messages
 }
 
-/// A reader of committed messages that goes on reading as they come.
+/// A reader that goes on reading as messages come; committed ones only, unless told otherwise.
 pub struct Follower {
     topic: String,
     consumer: BaseConsumer,
@@ -234,7 +234,18 @@ impl Follower {
     /// # Panics
     /// When the topic does not exist.
     pub fn new(topic: &str) -> Follower {
-        let consumer = consumer(&[]);
+        Follower::with(topic, consumer(&[]))
+    }
+
+    /// As [`new`](Self::new), but reads what was aborted or is not decided too.
+    ///
+    /// # Panics
+    /// When the topic does not exist.
+    pub fn uncommitted(topic: &str) -> Follower {
+        Follower::with(topic, consumer(&[("isolation.level", "read_uncommitted")]))
+    }
+
+    fn with(topic: &str, consumer: BaseConsumer) -> Follower {
         let metadata = consumer
             .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
             .expect("the broker gives metadata");
@@ -250,27 +261,24 @@ impl Follower {
         Follower { topic: topic.to_owned(), consumer, unread }
     }
 
-    /// Hands over what is there, in the order of each partition; says whether every partition's end
-    /// was reached since the beginning.
+    /// Hands over what is there, in the order of each partition, without waiting for more; says
+    /// whether every partition's end was reached since the beginning.
     ///
     /// # Panics
     /// When the topic is deleted meanwhile.
     pub fn look(&mut self, each: &mut dyn FnMut(Message)) -> bool {
-        // All that is there in one look, so that waiting costs once per look, not per message.
-        while let Some(polled) = self.consumer.poll(LOOK_PAUSE) {
-            match polled {
-                Ok(message) => each(owned(&message)),
-                Err(KafkaError::PartitionEOF(partition)) => {
+        for _ in 0..LOOK_MESSAGES_MAX {
+            match self.consumer.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => each(owned(&message)),
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
                     self.unread.remove(&partition);
-                    if self.unread.is_empty() {
-                        break;
-                    }
                 }
                 // Connection trouble heals by itself, or the deadline ends the wait.
-                Err(KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
-                    panic!("topic \"{}\" does not exist", self.topic);
-                }
-                Err(_) => {}
+                Some(Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::UnknownTopicOrPartition,
+                ))) => panic!("topic \"{}\" does not exist", self.topic),
+                Some(Err(_)) => {}
             }
         }
         self.unread.is_empty()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kstreams::{Clock, SystemClock};
-use test_support::{Outcome, produce, wait_until};
+use test_support::{DEADLINE, Follower, Outcome, produce, wait_until};
 
 use crate::ledger::Ledger;
 use crate::load::{Load, Random};
@@ -14,8 +14,10 @@ use crate::site::{Instance, Restoration, Restorations, Site, TASKS};
 const REQUESTS: usize = 100_000;
 /// Requests that are filed after the last kill.
 const LAST: usize = 2_000;
-/// Kills of each of the two waves.
-const KILLS_EACH: usize = 3;
+/// Kills of each of the two waves, and one more.
+const KILLS_EACH: usize = 5;
+/// A few commits long.
+const KILL_AFTER_MAX_MS: usize = 250;
 /// Ends a hung test.
 const WAVE_DEADLINE: Duration = Duration::from_secs(150);
 const KILLS_AT_LEAST: usize = 5;
@@ -46,9 +48,44 @@ impl Lives<'_> {
         self.now = self.site.start("state", SETTINGS);
     }
 
+    fn is_ready(&self) -> bool {
+        self.now.restorations().tasks == TASKS
+    }
+
     fn stop(&mut self) {
         self.now.stop();
         self.past.push(self.now.restorations());
+    }
+}
+
+/// When to kill: some time after it has begun to work, wherever in its transactions it is then.
+struct Plan {
+    left: usize,
+    at: Option<Duration>,
+    /// Assignments at the last kill.
+    seen: usize,
+}
+
+impl Plan {
+    fn is_due(
+        &mut self,
+        now: Duration,
+        assignments: usize,
+        works: bool,
+        lives: &mut Lives<'_>,
+        random: &mut Random,
+    ) -> bool {
+        match self.at {
+            None if self.left > 0 && works && assignments > self.seen && lives.is_ready() => {
+                self.at = Some(now + Duration::from_millis(random.below(KILL_AFTER_MAX_MS) as u64));
+                false
+            }
+            Some(at) if now >= at => {
+                (self.left, self.at, self.seen) = (self.left - 1, None, assignments);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -68,7 +105,7 @@ fn hundred_thousand_requests_survive_sigkill_exactly_once() {
     let mut kills = Random(SEED ^ 1);
     produce("managers", &load.managers(), Outcome::Plain);
     let mut now = site.start("state", SETTINGS);
-    now.process.wait_for_line("serving /metrics", test_support::DEADLINE);
+    now.process.wait_for_line("serving /metrics", DEADLINE);
     let mut lives = Lives { site: &site, now, past: Vec::new() };
     let mut ledger = Ledger::new(&site);
     wait_until("all managers to be known", WAVE_DEADLINE, || {
@@ -84,37 +121,24 @@ fn hundred_thousand_requests_survive_sigkill_exactly_once() {
         produce("request-events", &cancelled, Outcome::Plain);
         produce("workflow-events", &finished, Outcome::Plain);
         produce("request-events", &load.requests(count), Outcome::Plain);
-        let mut moments: Vec<usize> =
-            (0..KILLS_EACH).map(|_| before + count / 50 + kills.below(count * 9 / 10)).collect();
-        moments.sort_unstable_by(|a, b| b.cmp(a));
         let start = clock.monotonic();
-        let mut at_last_kill = before;
+        let mut plan = Plan { left: KILLS_EACH, at: None, seen: before };
         wait_until("a wave to be settled", WAVE_DEADLINE * 2, || {
             ledger.look();
-            // It has worked since the last one: a kill of the idle would prove little.
-            let is_due = |moment: &usize| ledger.assignments >= *moment.max(&(at_last_kill + 1));
-            if moments.last().is_some_and(is_due) && lives.now.restorations().tasks == TASKS {
-                moments.pop();
-                at_last_kill = ledger.assignments;
-                eprintln!(
-                    "killed after {} at {:?}",
-                    ledger.progress(&load),
-                    clock.monotonic() - start
-                );
+            let now = clock.monotonic();
+            let works = ledger.assignments < load.filed.len();
+            if plan.is_due(now, ledger.assignments, works, &mut lives, &mut kills) {
+                eprintln!("killed after {:?}: {}", now - start, ledger.progress(&load));
                 lives.kill();
-                if moments.len() == 1 {
+                if plan.left == 1 {
                     // Once more, while it restores.
-                    lives.now.process.wait_for_line("restoring", test_support::DEADLINE);
+                    lives.now.process.wait_for_line("restoring", DEADLINE);
                     lives.kill();
                 }
             }
-            assert!(
-                clock.monotonic() - start < WAVE_DEADLINE,
-                "stuck at {}",
-                ledger.progress(&load)
-            );
+            assert!(now - start < WAVE_DEADLINE, "stuck at {}", ledger.progress(&load));
             assert_eq!(lives.now.process.exit_status(), None, "{}", lives.now.process.tail());
-            moments.is_empty() && ledger.is_settled(&load)
+            ledger.is_settled(&load)
         });
         eprintln!("{count} requests: {:?} with kills and restarts", clock.monotonic() - start);
     }
@@ -132,8 +156,20 @@ fn hundred_thousand_requests_survive_sigkill_exactly_once() {
     let mut whole = Ledger::new(&site);
     wait_until("the ends of all topics", WAVE_DEADLINE, || whole.look());
     whole.check(&load);
+    // A kill between two transactions proves nothing; what it interrupted is there, but not committed.
+    let written = count_uncommitted("workflow-events");
+    let interrupted = written - whole.read;
+    eprintln!("{interrupted} results of interrupted transactions");
+    assert!(interrupted > 0, "no kill interrupted a transaction");
     check_restorations(&lives.past);
     eprintln!("{} requests, {} poison", load.filed.len(), load.poison.len());
+}
+
+/// Records of a topic, those of aborted transactions included.
+fn count_uncommitted(topic: &str) -> usize {
+    let (mut all, mut count) = (Follower::uncommitted(topic), 0);
+    wait_until("the topic's end", WAVE_DEADLINE, || all.look(&mut |_| count += 1));
+    count
 }
 
 /// A store that was wiped, or lost its position, would be read from an earlier offset than before.

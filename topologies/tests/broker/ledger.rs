@@ -22,6 +22,8 @@ pub(crate) struct Ledger {
     serde: Serde<WorkflowEvent>,
     /// Every assignment ever committed, by request.
     pub(crate) assigned: BTreeMap<i64, Vec<(Message, WorkflowManagerAssigned)>>,
+    /// Committed records of `workflow-events`.
+    pub(crate) read: usize,
     /// Number of assignments.
     pub(crate) assignments: usize,
     /// Events that are neither assignments nor ours.
@@ -41,6 +43,7 @@ impl Ledger {
             managers: Follower::new(&site.topic("region-managers-changelog")),
             serde: registered_serdes().workflow,
             assigned: BTreeMap::new(),
+            read: 0,
             assignments: 0,
             others: Vec::new(),
             set_aside: Vec::new(),
@@ -59,6 +62,7 @@ impl Ledger {
     }
 
     fn note(&mut self, message: Message) {
+        self.read += 1;
         let value = Bytes::from(message.value.clone().expect("no deletions in workflow-events"));
         let event = self.serde.deserializer();
         let event = event.deserialize("workflow-events", &Headers::default(), Some(&value));
