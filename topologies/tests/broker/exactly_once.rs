@@ -136,7 +136,9 @@ fn hundred_thousand_requests_survive_sigkill_exactly_once() {
                     lives.kill();
                 }
             }
-            assert!(now - start < WAVE_DEADLINE, "stuck at {}", ledger.progress(&load));
+            let progress = || ledger.progress(&load);
+            assert!(ledger.assignments <= load.filed.len(), "too many: {}", progress());
+            assert!(now - start < WAVE_DEADLINE, "stuck at {}", progress());
             assert_eq!(lives.now.process.exit_status(), None, "{}", lives.now.process.tail());
             ledger.is_settled(&load)
         });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kstreams::{Clock, SystemClock};
-use test_support::{DEADLINE, Outcome, produce, wait_until};
+use test_support::{DEADLINE, Outcome, Signal, produce, wait_until};
 
 use crate::ledger::Ledger;
 use crate::load::Load;
@@ -64,6 +64,52 @@ fn two_processes_share_the_tasks_and_the_survivor_takes_over() {
     begin_wave(&mut load, &mut ledger);
     settle(&mut ledger, &load);
     second.stop();
+    let mut whole = Ledger::new(&site);
+    wait_until("the ends of all topics", DEADLINE, || whole.look());
+    whole.check(&load);
+}
+
+/// A process that stands still for longer than the session and its transaction may, and then goes on
+/// as if nothing had been, has lost its tasks: none of what it had in hand may count.
+#[test]
+fn a_process_that_was_frozen_writes_nothing_that_counts() {
+    let site = Site::new();
+    let mut load = Load::new(SEED + 1);
+    produce("managers", &load.managers(), Outcome::Plain);
+    let mut first = site.start("first", SETTINGS);
+    first.wait_for_tasks(TASKS);
+    let mut ledger = Ledger::new(&site);
+    let settle = |ledger: &mut Ledger, load: &Load| {
+        wait_until("the wave to be settled", WAVE_DEADLINE, || {
+            ledger.look();
+            ledger.is_settled(load)
+        });
+    };
+    settle(&mut ledger, &load);
+    let mut frozen = site.start("second", SETTINGS);
+    wait_for_halves(&mut first, &mut frozen);
+
+    begin_wave(&mut load, &mut ledger);
+    frozen.process.signal(Signal::Stop);
+    first.wait_for_tasks(TASKS);
+    settle(&mut ledger, &load);
+    begin_wave(&mut load, &mut ledger);
+    frozen.process.signal(Signal::Continue);
+    // It joins again, or ends because its producer was fenced; then whoever watches over it restarts it.
+    wait_until("the frozen one to notice", DEADLINE, || {
+        let text = frozen.process.lines().join("\n");
+        frozen.process.exit_status().is_some() || text.contains("have moved to another member")
+    });
+    if frozen.process.exit_status().is_some() {
+        eprintln!("it ended: {}", frozen.process.tail());
+        frozen = site.start("second", SETTINGS);
+    }
+    wait_for_halves(&mut first, &mut frozen);
+    settle(&mut ledger, &load);
+    begin_wave(&mut load, &mut ledger);
+    settle(&mut ledger, &load);
+    first.stop();
+    frozen.stop();
     let mut whole = Ledger::new(&site);
     wait_until("the ends of all topics", DEADLINE, || whole.look());
     whole.check(&load);
