@@ -278,7 +278,7 @@ impl Load {
             _ => Some(frame(RequestCreated { region: String::new(), ..good })),
         };
         Message {
-            key: (number % 5 > 0).then(|| self.random.bytes(9)),
+            key: (!number.is_multiple_of(5)).then(|| self.random.bytes(9)),
             value,
             timestamp_ms: Some(filed.timestamp_ms),
             headers: vec![

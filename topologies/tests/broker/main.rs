@@ -3,7 +3,6 @@
 //! The program runs as a process of its own; what it wrote is read by a plain client, committed records only.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[cfg(feature = "rocksdb")]
 mod exactly_once;
 mod foreign;
 mod group;
