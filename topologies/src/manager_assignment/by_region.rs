@@ -16,7 +16,7 @@ use super::settings::Settings;
 
 /// Requests assigned by one input. A manager without limit who joins a region with a long queue would else hold up the
 /// transaction until it times out.
-const SETTLED_AT_ONCE: usize = 500;
+const SETTLED_AT_ONCE: usize = 2_000;
 
 /// The by-region rules, on the state and outputs of one record or punctuation.
 pub struct RegionRules<'a, S> {

@@ -325,11 +325,11 @@ fn a_changed_overload_setting_holds_after_refresh() {
 #[test]
 fn a_long_queue_is_assigned_in_bounded_steps_until_it_is_empty() {
     let mut task = Task::new();
-    for id in 0..1_200 {
+    for id in 0..4_800 {
         task.open(id, P4);
     }
-    assert_eq!(task.manager(1, 10_000).len(), 500, "the manager's arrival");
-    assert_eq!(task.open(5_000, P4).len(), 500, "the next request, which queues behind");
-    assert_eq!(task.at(1).len(), 201, "the punctuation has the rest");
-    assert_eq!(task.open_count(1), 1_201);
+    assert_eq!(task.manager(1, 10_000).len(), 2_000, "the manager's arrival");
+    assert_eq!(task.open(5_000, P4).len(), 2_000, "the next request, which queues behind");
+    assert_eq!(task.at(1).len(), 801, "the punctuation has the rest");
+    assert_eq!(task.open_count(1), 4_801);
 }
