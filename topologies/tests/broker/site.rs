@@ -148,15 +148,14 @@ impl Instance {
         found
     }
 
-    /// The tasks that run here now, by name.
+    /// The tasks that run here now, by name; none where it has ended.
     pub(crate) fn running_tasks(&mut self) -> Vec<String> {
         let line = self.process.wait_for_line("serving /metrics", DEADLINE);
         let line: Value = serde_json::from_str(&line).unwrap();
-        let mut stream = TcpStream::connect(line["address"].as_str().unwrap()).unwrap();
-        write!(stream, "GET /tasks HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let Ok(answer) = ask(line["address"].as_str().unwrap(), "/tasks") else {
+            return Vec::new();
+        };
+        let Some((_, body)) = answer.split_once("\r\n\r\n") else { return Vec::new() };
         let body: Value = serde_json::from_str(body).unwrap();
         let mut tasks = Vec::new();
         collect_running(&body, &mut tasks);
@@ -182,6 +181,14 @@ impl Instance {
             self.running_tasks().len() == count
         });
     }
+}
+
+fn ask(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Finds the tasks wherever the answer nests them.
