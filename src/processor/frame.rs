@@ -56,7 +56,7 @@ pub(crate) struct TaskState {
     pub(crate) commit_requested: bool,
     /// Records dropped by operators, with the reason, since last collected.
     pub(crate) dropped: Vec<(NodeIndex, &'static str)>,
-    /// Store name → index, of this node's connected stores, while `init` runs.
+    /// Names of the task's stores, in their order.
     pub(crate) store_names: Vec<Arc<str>>,
     pub(crate) global_stores: Vec<(Arc<str>, SharedStore)>,
     /// Connected stores of each node, by node index.

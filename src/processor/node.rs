@@ -251,9 +251,8 @@ impl<K: Send + 'static, V: Send + 'static> Node for SinkNode<K, V> {
         &mut self,
         record: &mut dyn Any,
         frame: &mut Frame<'_>,
-        index: NodeIndex,
+        node: NodeIndex,
     ) -> Result<()> {
-        let node = index;
         let record = take::<K, V>(record);
         if record.timestamp.as_millis() < 0 {
             return Err(Error::bad_record(format!(

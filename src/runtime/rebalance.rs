@@ -27,7 +27,7 @@ impl Running {
                 }
                 Command::Lost { done } => {
                     self.drop_tasks();
-                    self.thread.sink.abort(&self.thread.metrics)?;
+                    self.abort_or_replace()?;
                     let _ = done.send(());
                 }
                 Command::Restored(restored) => self.restored(restored)?,

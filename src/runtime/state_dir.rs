@@ -1,6 +1,7 @@
 //! The folder of an application's state: `<state.dir>/<application.id>/<task>/`, owned by one process at a time.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::hash::BuildHasher;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -72,8 +73,6 @@ impl StateDir {
         Ok(folder)
     }
 }
-
-use std::hash::BuildHasher;
 
 #[cfg(test)]
 mod tests {

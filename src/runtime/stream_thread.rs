@@ -333,14 +333,20 @@ impl Running {
         tracing::warn!(error = ?error, "tasks have moved to another member");
         self.drop_tasks();
         self.bound_aborts(&error)?;
+        self.abort_or_replace()?;
+        // The control thread may be stopping already.
+        let _ = self.thread.reports.send(Report::Migrated);
+        Ok(())
+    }
+
+    /// Aborts the open transaction; a producer that cannot is replaced.
+    pub(super) fn abort_or_replace(&mut self) -> Result<()> {
         if let Err(error) = self.thread.sink.abort(&self.thread.metrics) {
             // A fenced producer cannot abort, and need not: whoever fenced it did, be it the coordinator after
             // `transaction.timeout.ms`. It is of no use any more.
             tracing::warn!(error = ?error, "the producer was fenced; another one takes its place");
             self.thread.sink = (self.thread.new_sink)()?;
         }
-        // The control thread may be stopping already.
-        let _ = self.thread.reports.send(Report::Migrated);
         Ok(())
     }
 
