@@ -25,11 +25,14 @@ have_java() {
 }
 have_cpp20() { echo 'int main() { return 0; }' | c++ -std=c++20 -x c++ -fsyntax-only -; }
 
-# Where the bindings generator looks for libclang by itself, or LIBCLANG_PATH.
+# Where the bindings generator looks for libclang by itself, or LIBCLANG_PATH. Its C++ sibling libclang-cpp, which LLVM's
+# runtime packages bring, is of no use to it.
 have_libclang() {
-  compgen -G "${LIBCLANG_PATH:-/nonexistent}*/libclang*.so*" ||
-    compgen -G '/usr/lib*/libclang*.so*' || compgen -G '/usr/lib/*-linux-gnu/libclang*.so*' ||
-    compgen -G '/usr/lib*/llvm*/lib*/libclang*.so*' || compgen -G '/usr/local/lib*/libclang*.so*'
+  local folder
+  for folder in "${LIBCLANG_PATH:-/nonexistent}" /usr/lib* /usr/lib/*-linux-gnu /usr/lib*/llvm*/lib* /usr/local/lib*; do
+    compgen -G "$folder/libclang.so*" || compgen -G "$folder/libclang-[0-9]*.so*" && return
+  done
+  [[ ${LIBCLANG_PATH:-} == *.so* && -f $LIBCLANG_PATH ]]
 }
 
 # Fills `missing` (to read) and `packages` (to install).
