@@ -15,6 +15,8 @@ pub(super) const RECORD_BYTES_MAX: usize = 1_000_000;
 
 pub(super) struct ProducerSink {
     producer: Box<dyn Producer>,
+    /// By handle: tasks keep handles, and another producer must give the same ones.
+    topics: Vec<Arc<str>>,
     is_transactional: bool,
     in_transaction: bool,
     record_bytes_max: usize,
@@ -24,7 +26,11 @@ pub(super) struct ProducerSink {
 
 impl RecordSink for ProducerSink {
     fn topic(&mut self, name: &Arc<str>) -> Result<TopicHandle> {
-        self.producer.topic(name)
+        let handle = self.producer.topic(name)?;
+        if handle.0 == self.topics.len() {
+            self.topics.push(Arc::clone(name));
+        }
+        Ok(handle)
     }
 
     fn record_bytes_max(&self) -> usize {
@@ -54,8 +60,24 @@ impl ProducerSink {
         if is_transactional {
             producer.init_transactions(timeout).map_err(|e| e.context("init_transactions"))?;
         }
-        let in_transaction = false;
-        Ok(Self { producer, is_transactional, in_transaction, record_bytes_max, timeout, clock })
+        let (topics, in_transaction) = (Vec::new(), false);
+        Ok(Self {
+            producer,
+            topics,
+            is_transactional,
+            in_transaction,
+            record_bytes_max,
+            timeout,
+            clock,
+        })
+    }
+
+    /// Takes the place of `old`: the topic handles that tasks have of it are valid here.
+    pub(super) fn replacing(mut self, old: &Self) -> Result<Self> {
+        for name in &old.topics {
+            self.topic(name)?;
+        }
+        Ok(self)
     }
 
     fn begin(&mut self) -> Result<()> {

@@ -315,7 +315,7 @@ impl Running {
 
     /// Aborts, drops what is uncommitted, and reads again from the last commit.
     fn rewind(&mut self) -> Result<()> {
-        self.thread.sink.abort(&self.thread.metrics)?;
+        self.abort_or_replace()?;
         for active in self.tasks.values_mut() {
             active.task.abort();
             let partitions = active.task.partitions().to_vec();
@@ -339,13 +339,14 @@ impl Running {
         Ok(())
     }
 
-    /// Aborts the open transaction; a producer that cannot is replaced.
+    /// Aborts the open transaction; a producer that cannot is replaced, and the broker aborts for it.
     pub(super) fn abort_or_replace(&mut self) -> Result<()> {
         if let Err(error) = self.thread.sink.abort(&self.thread.metrics) {
             // A fenced producer cannot abort, and need not: whoever fenced it did, be it the coordinator after
-            // `transaction.timeout.ms`. It is of no use any more.
-            tracing::warn!(error = ?error, "the producer was fenced; another one takes its place");
-            self.thread.sink = (self.thread.new_sink)()?;
+            // `transaction.timeout.ms`. One whose unsent records were purged may end in an invalid state: its client
+            // asks for a new epoch, which aborts on the broker, and then for an abort of what is no longer there.
+            tracing::warn!(error = ?error, "the producer cannot abort; another one takes its place");
+            self.thread.sink = (self.thread.new_sink)()?.replacing(&self.thread.sink)?;
         }
         Ok(())
     }

@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests may fail the test
 
+mod aborts;
 mod reader;
 mod runtime;

@@ -10,7 +10,7 @@ use test_support::{
     DEADLINE, Message, Outcome, Topic, create_topic, produce, read_committed, unique, wait_until,
 };
 
-fn config(application: &str, state: &Path) -> StreamsConfig {
+pub(super) fn config(application: &str, state: &Path) -> StreamsConfig {
     let mut config = StreamsConfig::new(application, test_support::bootstrap());
     config.state_dir = state.to_owned();
     config.session_timeout = std::time::Duration::from_secs(6);
@@ -18,7 +18,7 @@ fn config(application: &str, state: &Path) -> StreamsConfig {
     config
 }
 
-fn word_count(input: &str, output: &str) -> Topology {
+pub(super) fn word_count(input: &str, output: &str) -> Topology {
     let builder = StreamsBuilder::new();
     builder
         .stream::<String, String>(input)
@@ -30,12 +30,12 @@ fn word_count(input: &str, output: &str) -> Topology {
     builder.build().unwrap()
 }
 
-fn topics(input: &str, output: &str) {
+pub(super) fn topics(input: &str, output: &str) {
     create_topic(Topic { name: input, partitions: 6, config: &[] });
     create_topic(Topic { name: output, partitions: 3, config: &[] });
 }
 
-fn lines(input: &str, numbers: std::ops::Range<usize>) {
+pub(super) fn lines(input: &str, numbers: std::ops::Range<usize>) {
     let message = |n: usize| Message {
         key: Some(n.to_string().into_bytes()),
         value: Some(format!("all w{} v{}", n % 7, n % 31).into_bytes()),
@@ -45,7 +45,7 @@ fn lines(input: &str, numbers: std::ops::Range<usize>) {
 }
 
 /// Every count ever published of every word, in order.
-fn counts(output: &str) -> BTreeMap<String, Vec<i64>> {
+pub(super) fn counts(output: &str) -> BTreeMap<String, Vec<i64>> {
     let mut counts: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for message in read_committed(output) {
         let word = String::from_utf8(message.key.unwrap()).unwrap();
@@ -55,17 +55,22 @@ fn counts(output: &str) -> BTreeMap<String, Vec<i64>> {
     counts
 }
 
-fn total(output: &str, word: &str) -> i64 {
+pub(super) fn total(output: &str, word: &str) -> i64 {
     counts(output).get(word).and_then(|seen| seen.last().copied()).unwrap_or(0)
 }
 
 fn started(topology: Topology, config: StreamsConfig) -> KafkaStreams {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer();
-    let _ = log.try_init(); // another test was first
+    log();
     let mut streams = KafkaStreams::new(topology, config).unwrap();
     streams.start().unwrap();
     streams
+}
+
+/// Shows what `RUST_LOG` asks for beside a failed test's own output.
+pub(super) fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer();
+    let _ = log.try_init(); // another test was first
 }
 
 #[test]

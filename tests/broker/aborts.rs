@@ -1,0 +1,152 @@
+//! Commits that fail while the process lives: the transaction is aborted, and neither stores nor results keep anything of it.
+//!
+//! A killed process cannot show this: what it wrote to its stores too early is lost with its memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kstreams::kafka::{
+    Admin, Consumer, ConsumerPurpose, GroupMetadata, KafkaClients, Membership, OutgoingRecord,
+    Producer, TopicHandle,
+};
+use kstreams::{Components, Error, ErrorKind, KafkaStreams, Result, TopicPartition};
+use test_support::{DEADLINE, unique, wait_until};
+
+use super::runtime::{config, counts, lines, log, topics, total, word_count};
+
+/// The points of a commit at which the broker may say no.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum FailAt {
+    Offsets,
+    Commit,
+}
+
+/// Clients whose producers refuse every third commit, after everything was sent.
+struct RefusingClients {
+    inner: Arc<dyn KafkaClients>,
+    at: FailAt,
+    attempts: Arc<AtomicUsize>,
+    refusals: Arc<AtomicUsize>,
+}
+
+impl KafkaClients for RefusingClients {
+    fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>> {
+        self.inner.membership(topics)
+    }
+    fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {
+        self.inner.consumer(purpose)
+    }
+    fn producer(&self, transactional_id: Option<&str>) -> Result<Box<dyn Producer>> {
+        Ok(Box::new(RefusingProducer {
+            inner: self.inner.producer(transactional_id)?,
+            at: self.at,
+            attempts: Arc::clone(&self.attempts),
+            refusals: Arc::clone(&self.refusals),
+        }))
+    }
+    fn admin(&self) -> Result<Box<dyn Admin>> {
+        self.inner.admin()
+    }
+}
+
+struct RefusingProducer {
+    inner: Box<dyn Producer>,
+    at: FailAt,
+    attempts: Arc<AtomicUsize>,
+    refusals: Arc<AtomicUsize>,
+}
+
+impl RefusingProducer {
+    fn maybe_refuse(&self, at: FailAt) -> Result<()> {
+        if at != self.at || self.attempts.fetch_add(1, Ordering::SeqCst) % 3 != 2 {
+            return Ok(());
+        }
+        self.refusals.fetch_add(1, Ordering::SeqCst);
+        Err(Error::new(ErrorKind::AbortTransaction, format!("refused at {at:?} by the test")))
+    }
+}
+
+impl Producer for RefusingProducer {
+    fn init_transactions(&mut self, timeout: Duration) -> Result<()> {
+        self.inner.init_transactions(timeout)
+    }
+    fn begin_transaction(&mut self) -> Result<()> {
+        self.inner.begin_transaction()
+    }
+    fn send_offsets(
+        &mut self,
+        offsets: &[(TopicPartition, i64)],
+        group: &GroupMetadata,
+        timeout: Duration,
+    ) -> Result<()> {
+        self.maybe_refuse(FailAt::Offsets)?;
+        self.inner.send_offsets(offsets, group, timeout)
+    }
+    fn commit_transaction(&mut self, timeout: Duration) -> Result<()> {
+        self.maybe_refuse(FailAt::Commit)?;
+        self.inner.commit_transaction(timeout)
+    }
+    fn abort_transaction(&mut self, timeout: Duration) -> Result<()> {
+        self.inner.abort_transaction(timeout)
+    }
+    fn topic(&mut self, name: &str) -> Result<TopicHandle> {
+        self.inner.topic(name)
+    }
+    fn partition_count(&mut self, topic: TopicHandle, timeout: Duration) -> Result<i32> {
+        self.inner.partition_count(topic, timeout)
+    }
+    fn send(&mut self, record: OutgoingRecord<'_>) -> Result<()> {
+        self.inner.send(record)
+    }
+    fn flush(&mut self, timeout: Duration) -> Result<()> {
+        self.inner.flush(timeout)
+    }
+    fn poll(&mut self) -> Result<()> {
+        self.inner.poll()
+    }
+}
+
+fn refused_commits_leave_nothing_behind(at: FailAt) {
+    const ROUNDS: usize = 12;
+    const LINES: usize = 100;
+    log();
+    let application = unique("refused");
+    let (input, output) = (format!("{application}-in"), format!("{application}-out"));
+    topics(&input, &output);
+    let state = tempfile::tempdir().unwrap();
+    let config = config(&application, state.path());
+    let mut components = Components::from_config(&config).unwrap();
+    let refusals = Arc::new(AtomicUsize::new(0));
+    components.clients = Arc::new(RefusingClients {
+        inner: components.clients,
+        at,
+        attempts: Arc::default(),
+        refusals: Arc::clone(&refusals),
+    });
+    let topology = word_count(&input, &output);
+    let mut streams = KafkaStreams::with_components(topology, config, components).unwrap();
+    streams.start().unwrap();
+    for round in 0..ROUNDS {
+        lines(&input, round * LINES..(round + 1) * LINES);
+        let wanted = i64::try_from((round + 1) * LINES).unwrap();
+        wait_until("the round to be counted", DEADLINE, || total(&output, "all") >= wanted);
+    }
+    streams.close(DEADLINE).unwrap();
+    for (word, seen) in counts(&output) {
+        let wanted: Vec<i64> = (1..=i64::try_from(seen.len()).unwrap()).collect();
+        assert_eq!(seen, wanted, "counts of \"{word}\" have a gap or come twice");
+    }
+    let refused = refusals.load(Ordering::SeqCst);
+    assert!(refused >= ROUNDS / 3, "only {refused} commits were refused");
+}
+
+#[test]
+fn a_commit_refused_at_its_end_is_undone_in_stores_and_results() {
+    refused_commits_leave_nothing_behind(FailAt::Commit);
+}
+
+#[test]
+fn a_commit_refused_at_its_offsets_is_undone_in_stores_and_results() {
+    refused_commits_leave_nothing_behind(FailAt::Offsets);
+}
