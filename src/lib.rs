@@ -52,14 +52,15 @@ pub mod topology;
 pub use config::{ProcessingGuarantee, StreamsConfig};
 pub use dsl::{
     BranchedKStream, Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KGroupedTable,
-    KStream, KTable, Materialized, Named, Produced, Repartitioned, StreamsBuilder,
+    KStream, KTable, Materialized, Named, Printed, Produced, Repartitioned, StreamsBuilder,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{TaskId, TopicPartition};
 pub use nullable::Nullable;
 pub use operators::Change;
 pub use processor::{
-    Processor, ProcessorContext, ProcessorSupplier, PunctuationType, PunctuatorId, StoreHandle,
+    FixedKeyProcessor, FixedKeyProcessorContext, FixedKeyRecord, Processor, ProcessorContext,
+    ProcessorSupplier, PunctuationType, PunctuatorId, StoreHandle,
 };
 pub use record::{Header, Headers, RawRecord, Record, RecordMetadata};
 pub use runtime::{Components, Handle, KafkaStreams, State, TaskInfo, TaskState, client_settings};

@@ -11,8 +11,13 @@ use super::stream::KStream;
 use super::table::{KTable, SourceState, TableSpec};
 use crate::error::Result;
 use crate::operators::{GlobalTableSource, TableSource, store_getter};
+use crate::processor::{NegativeTimestamp, ProcessorSupplier, TimestampExtractor};
+use crate::record::RawRecord;
 use crate::serdes::{DefaultSerde, option_serde};
-use crate::topology::{SourceOptions, StoreBuilder, Stores, TopicName, Topology, TypeTag};
+use crate::time::Timestamp;
+use crate::topology::{
+    GlobalFeed, SourceOptions, StoreBuilder, Stores, TopicName, Topology, TypeTag,
+};
 
 /// Builds a topology out of streams and tables. Source: `org.apache.kafka.streams.StreamsBuilder`.
 ///
@@ -88,7 +93,8 @@ impl StreamsBuilder {
         self.table_with(topic, Consumed::default(), Materialized::default())
     }
 
-    /// The topic as a table, with serdes and store given.
+    /// The topic as a table, with serdes, store and timestamp extractor given; the extractor is not asked about records whose key or value is null, which keep
+    /// their own timestamp.
     pub fn table_with<K, V>(
         &self,
         topic: &str,
@@ -101,7 +107,7 @@ impl StreamsBuilder {
     {
         let (source, processor, store) = self.table_names(topic, &consumed, &materialized);
         let state = SourceState::new(materialized.name.is_some());
-        let Consumed { key_serde, value_serde, .. } = consumed;
+        let Consumed { key_serde, value_serde, extractor, .. } = consumed;
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
         let write = {
             let (source, processor, store) = (source.clone(), processor.clone(), store.clone());
@@ -109,7 +115,7 @@ impl StreamsBuilder {
             let (topic, state) = (topic.to_owned(), state.clone());
             move |topology: &mut Topology, _: &[&str]| {
                 let topics = vec![TopicName::External(topic.as_str().into())];
-                topology.add_source_of(&source, topics, key, value, SourceOptions::default())?;
+                topology.add_source_of(&source, topics, key, value, table_options(extractor))?;
                 let materialised = state.materialised.get();
                 let used = materialised.then(|| store.clone());
                 let send_old = state.sends_old.get();
@@ -162,20 +168,67 @@ impl StreamsBuilder {
         V: Clone + Send + 'static,
     {
         let (source, processor, store) = self.table_names(topic, &consumed, &materialized);
-        let Consumed { key_serde, value_serde, .. } = consumed;
+        let Consumed { key_serde, value_serde, extractor, .. } = consumed;
         let materialized = materialized.with_logging_disabled();
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
         let write = {
-            let (processor, store, topic) = (processor.clone(), store.clone(), topic.to_owned());
-            let (key, value) = (option_serde(key_serde), option_serde(value_serde));
+            let (store, topic) = (store.clone(), topic.to_owned());
+            let feed = GlobalFeed {
+                source_name: source.to_string(),
+                topic,
+                key_serde: option_serde(key_serde),
+                value_serde: option_serde(value_serde),
+                options: table_options(extractor),
+                processor_name: processor.to_string(),
+            };
             move |topology: &mut Topology, _: &[&str]| {
                 let supplier = move || GlobalTableSource::<K, V>::new(store.clone());
-                topology
-                    .add_global_store(builder, &source, &topic, key, value, &processor, supplier)
+                topology.add_global_store_of(builder, feed, supplier)
             }
         };
         self.plan.borrow_mut().add(processor, &[], Box::new(write));
         GlobalKTable::new(store)
+    }
+
+    /// Adds a store that every instance holds whole, fed from `topic` by processors of your own before anything else runs. The store makes no
+    /// changelog: its topic is one. Source: `addGlobalStore`.
+    ///
+    /// The processors see every record of the topic again after a restart from an empty disk, and must only write their store.
+    pub fn add_global_store<K, V, S>(
+        &self,
+        builder: impl StoreBuilder,
+        topic: &str,
+        consumed: Consumed<K, V>,
+        supplier: S,
+    ) -> &Self
+    where
+        K: Clone + Send + 'static,
+        V: Clone + Send + 'static,
+        S: ProcessorSupplier<K, V, (), ()>,
+    {
+        let Consumed { key_serde, value_serde, extractor, name } = consumed;
+        let mut plan = self.plan.borrow_mut();
+        let source = plan.new_name("KSTREAM-SOURCE-");
+        let processor = plan.new_name("KTABLE-SOURCE-");
+        let (source, processor) = match name {
+            Some(name) => (format!("{name}-source").into(), name),
+            None => (source, processor),
+        };
+        let feed = GlobalFeed {
+            source_name: source.to_string(),
+            topic: topic.to_owned(),
+            key_serde,
+            value_serde,
+            options: SourceOptions { timestamp_extractor: extractor },
+            processor_name: processor.to_string(),
+        };
+        let builder: Arc<dyn StoreBuilder> = Arc::new(builder);
+        let write = move |topology: &mut Topology, _: &[&str]| {
+            topology.add_global_store_of(builder, feed, supplier)
+        };
+        plan.add(processor, &[], Box::new(write));
+        drop(plan);
+        self
     }
 
     /// Adds a store for processors to use.
@@ -211,6 +264,37 @@ impl StreamsBuilder {
             Some(name) => (format!("{name}-source").into(), name.clone(), store),
             None => (source, processor, store),
         }
+    }
+}
+
+/// A table's source reads nulls too, of which an extractor for its types can make nothing.
+fn table_options<K: 'static, V: 'static>(
+    extractor: Option<Arc<dyn TimestampExtractor<K, V>>>,
+) -> SourceOptions<Option<K>, Option<V>> {
+    let extractor = extractor.map(|extractor| {
+        Arc::new(OfNonNull(extractor)) as Arc<dyn TimestampExtractor<Option<K>, Option<V>>>
+    });
+    SourceOptions { timestamp_extractor: extractor }
+}
+
+struct OfNonNull<K, V>(Arc<dyn TimestampExtractor<K, V>>);
+
+impl<K, V> TimestampExtractor<Option<K>, Option<V>> for OfNonNull<K, V> {
+    fn extract(
+        &self,
+        raw: &RawRecord,
+        key: &Option<K>,
+        value: &Option<V>,
+        partition_time: Option<Timestamp>,
+    ) -> Result<Timestamp> {
+        match (key, value) {
+            (Some(key), Some(value)) => self.0.extract(raw, key, value, partition_time),
+            _ => Ok(raw.timestamp),
+        }
+    }
+
+    fn on_negative(&self) -> NegativeTimestamp {
+        self.0.on_negative()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::processor::{Processor, ProcessorSupplier, SinkKind, SinkTopic, TopicN
 use crate::serdes::{DefaultSerde, Serde};
 use crate::topology::{SourceOptions, TopicName, Topology};
 
-type Serdes<K, V> = (Option<Serde<K>>, Option<Serde<V>>);
+pub(super) type Serdes<K, V> = (Option<Serde<K>>, Option<Serde<V>>);
 /// A node of the plan that is a source, with its name.
 type SourceNode = (usize, Arc<str>);
 
@@ -298,32 +298,6 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         let sources = self.sources.iter().chain(other.sources.iter()).cloned().collect();
         let repartition = self.repartition_required || other.repartition_required;
         Self::new(self.plan.clone(), node, name, (None, None), sources, repartition)
-    }
-
-    /// Runs a processor of your own, connected to `stores`; it may change the key.
-    pub fn process<K2, V2, S>(&self, supplier: S, stores: &[&str]) -> KStream<K2, V2>
-    where
-        K2: Clone + Send + 'static,
-        V2: Clone + Send + 'static,
-        S: ProcessorSupplier<K, V, K2, V2>,
-    {
-        self.process_named(supplier, &Named::default(), stores)
-    }
-
-    /// As [`process`](Self::process), with the node named.
-    pub fn process_named<K2, V2, S>(
-        &self,
-        supplier: S,
-        named: &Named,
-        stores: &[&str],
-    ) -> KStream<K2, V2>
-    where
-        K2: Clone + Send + 'static,
-        V2: Clone + Send + 'static,
-        S: ProcessorSupplier<K, V, K2, V2>,
-    {
-        let stores: Vec<String> = stores.iter().map(|store| (*store).to_owned()).collect();
-        self.then_with_stores("KSTREAM-PROCESSOR-", named, supplier, stores, (None, None), true)
     }
 
     /// Writes to `topic`, with the stream's serdes or those of the types.
@@ -619,8 +593,24 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         V2: Clone + Send + 'static,
         S: ProcessorSupplier<K, V, K2, V2>,
     {
-        let mut plan = self.plan.borrow_mut();
-        let name = plan.node_name(named.0.as_ref(), prefix);
+        let name = self.plan.borrow_mut().node_name(named.0.as_ref(), prefix);
+        self.then_called(name, supplier, stores, serdes, repartition_required)
+    }
+
+    /// Adds a processor of this very name below this stream.
+    pub(super) fn then_called<K2, V2, S>(
+        &self,
+        name: Arc<str>,
+        supplier: S,
+        stores: Vec<String>,
+        serdes: Serdes<K2, V2>,
+        repartition_required: bool,
+    ) -> KStream<K2, V2>
+    where
+        K2: Clone + Send + 'static,
+        V2: Clone + Send + 'static,
+        S: ProcessorSupplier<K, V, K2, V2>,
+    {
         let write = {
             let name = name.clone();
             move |topology: &mut Topology, parents: &[&str]| {
@@ -628,8 +618,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
                 topology.add_processor::<K, V, K2, V2, _>(&name, supplier, parents, &stores)
             }
         };
-        let node = plan.add(name.clone(), &[self.node], Box::new(write));
-        drop(plan);
+        let node = self.plan.borrow_mut().add(name.clone(), &[self.node], Box::new(write));
         let sources = self.sources.clone();
         KStream::new(self.plan.clone(), node, name, serdes, sources, repartition_required)
     }

@@ -9,7 +9,7 @@ use super::punctuator::{PunctuationType, PunctuatorId};
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::record::{Headers, Record, RecordMetadata};
-use crate::store::StateStore;
+use crate::store::{KeyValueStore, StateStore};
 use crate::time::Timestamp;
 
 /// A processor's key to one of its stores, looked up once in `init`.
@@ -30,8 +30,8 @@ impl<S> Copy for StoreHandle<S> {}
 #[derive(Debug, Clone, Copy)]
 pub struct ChildHandle(NodeIndex);
 
-/// A handle to a global store; reading locks it for the moment.
-pub(crate) struct GlobalStoreHandle<S> {
+/// A read-only view of a global store, looked up once in `init`; reading locks the store for the moment. Source: `GlobalStateStoreProvider`.
+pub struct GlobalStoreHandle<S> {
     store: SharedStore,
     kind: PhantomData<fn() -> S>,
 }
@@ -43,6 +43,24 @@ impl<S: StateStore> GlobalStoreHandle<S> {
             self.store.lock().unwrap_or_else(PoisonError::into_inner);
         let store = guard.as_any_mut().downcast_mut::<S>();
         read(store.expect("the handle was made for this type"))
+    }
+}
+
+impl<K: 'static, V: 'static> GlobalStoreHandle<KeyValueStore<K, V>> {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// As [`KeyValueStore::get`].
+    pub fn get(&self, key: &K) -> Result<Option<V>> {
+        self.with(|store| store.get(key))
+    }
+
+    /// The value of `key` and its timestamp.
+    ///
+    /// # Errors
+    /// As [`KeyValueStore::get_with_timestamp`].
+    pub fn get_with_timestamp(&self, key: &K) -> Result<Option<(V, Timestamp)>> {
+        self.with(|store| store.get_with_timestamp(key))
     }
 }
 
@@ -66,10 +84,20 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
         self.frame.store_handle(self.node, name)
     }
 
-    pub(crate) fn global_store<S: StateStore>(&self, name: &str) -> Result<GlobalStoreHandle<S>> {
+    /// A read-only view of a global store, which is open to every processor.
+    ///
+    /// # Errors
+    /// `Invalid` where there is no global store of this name and type.
+    pub fn global_store<S: StateStore>(&self, name: &str) -> Result<GlobalStoreHandle<S>> {
         let known = self.frame.task.global_stores.iter().find(|(store, _)| &**store == name);
         let (_, store) =
             known.ok_or_else(|| Error::invalid(format!("there is no global store \"{name}\"")))?;
+        if !store.lock().unwrap_or_else(PoisonError::into_inner).as_any().is::<S>() {
+            return Err(Error::invalid(format!(
+                "global store \"{name}\" is asked for as {}, which it is not",
+                std::any::type_name::<S>()
+            )));
+        }
         Ok(GlobalStoreHandle { store: store.clone(), kind: PhantomData })
     }
 
@@ -88,7 +116,8 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
         self.frame.task.punctuations.schedule(self.node, kind, interval, first)
     }
 
-    /// As [`schedule`](Self::schedule), anchored: due at `start`, `start + interval` … (KIP-1146); a start in the past is moved to the next such time.
+    /// As [`schedule`](Self::schedule), anchored: due at `start`, `start + interval` … (KIP-1146); a start in the past is moved to the next
+    /// such time after now. Source: `StreamTask.getInitialSchedule`.
     pub fn schedule_from(
         &mut self,
         start: Timestamp,
@@ -101,8 +130,10 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
         };
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
         let behind = now.as_millis().saturating_sub(start.as_millis());
-        let missed = if behind > 0 { (behind + interval_ms - 1) / interval_ms } else { 0 };
-        let first = Timestamp::from_millis(start.as_millis() + missed * interval_ms);
+        let missed = if behind > 0 { behind / interval_ms + 1 } else { 0 };
+        let first = Timestamp::from_millis(
+            start.as_millis().saturating_add(missed.saturating_mul(interval_ms)),
+        );
         self.frame.task.punctuations.schedule(self.node, kind, interval, first)
     }
 

@@ -6,13 +6,18 @@
 //! [`OutputBuffer`], which the task hands on once the record in hand is done.
 
 mod context;
+mod fixed_key;
 mod frame;
 mod node;
 mod output;
 mod punctuator;
+mod supplier;
 
-pub(crate) use context::GlobalStoreHandle;
-pub use context::{ChildHandle, ProcessorContext, StoreHandle};
+pub use context::{ChildHandle, GlobalStoreHandle, ProcessorContext, StoreHandle};
+pub(crate) use fixed_key::FixedKey;
+pub use fixed_key::{
+    FixedKeyProcessor, FixedKeyProcessorContext, FixedKeyProcessorSupplier, FixedKeyRecord,
+};
 pub(crate) use frame::{
     CurrentRecord, Frame, NodeIndex, NodeKind, NodeSlot, SharedStore, TaskState,
 };
@@ -22,6 +27,7 @@ pub(crate) use node::{
 pub(crate) use output::{Output, OutputBuffer};
 pub(crate) use punctuator::PunctuationQueue;
 pub use punctuator::{PunctuationType, PunctuatorId};
+pub use supplier::{ProcessorSupplier, WithStores};
 
 use std::sync::Arc;
 
@@ -65,26 +71,6 @@ pub trait Processor<KIn, VIn, KOut, VOut>: Send + 'static {
     fn close(&mut self) {}
 }
 
-/// Makes a processor for each task. Source: `ProcessorSupplier`.
-pub trait ProcessorSupplier<KIn, VIn, KOut, VOut>: Send + Sync + 'static {
-    /// The processor's type.
-    type Processor: Processor<KIn, VIn, KOut, VOut>;
-    /// A new instance.
-    fn get(&self) -> Self::Processor;
-}
-
-impl<KIn, VIn, KOut, VOut, P, F> ProcessorSupplier<KIn, VIn, KOut, VOut> for F
-where
-    P: Processor<KIn, VIn, KOut, VOut>,
-    F: Fn() -> P + Send + Sync + 'static,
-{
-    type Processor = P;
-
-    fn get(&self) -> P {
-        self()
-    }
-}
-
 /// Takes the event time out of a record. Source: `TimestampExtractor`.
 pub trait TimestampExtractor<K, V>: Send + Sync {
     /// The record's event time; a negative one is handled as [`NegativeTimestamp`] says.
@@ -115,10 +101,38 @@ pub enum NegativeTimestamp {
     UsePartitionTime,
 }
 
-/// Chooses the partition of an outgoing record. Source: `StreamPartitioner`.
+/// Chooses the partition of an outgoing record, or several. Source: `StreamPartitioner`.
 pub trait StreamPartitioner<K, V>: Send + Sync {
     /// The partition in `0..partitions`; `None` leaves it to the client (murmur2 of the key bytes).
     fn partition(&self, topic: &str, key: &K, value: &V, partitions: i32) -> Option<i32>;
+
+    /// The partitions of a record that goes to several of them, or to none, put into `chosen`, which is empty. The default asks
+    /// [`partition`](Self::partition).
+    fn partitions(
+        &self,
+        topic: &str,
+        key: &K,
+        value: &V,
+        partitions: i32,
+        chosen: &mut Vec<i32>,
+    ) -> PartitionChoice {
+        match self.partition(topic, key, value, partitions) {
+            None => PartitionChoice::ByKey,
+            Some(partition) => {
+                chosen.push(partition);
+                PartitionChoice::Chosen
+            }
+        }
+    }
+}
+
+/// What a [`StreamPartitioner`] has decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionChoice {
+    /// The client chooses, by the murmur2 hash of the key bytes (Java: `Optional.empty()`).
+    ByKey,
+    /// The record goes to each partition that was chosen, each once; to none drops it (Java: a set).
+    Chosen,
 }
 
 /// Chooses the topic of an outgoing record. Source: `TopicNameExtractor`.

@@ -9,7 +9,8 @@ use super::frame::{Frame, NodeIndex};
 use super::output::Output;
 use super::punctuator::PunctuatorId;
 use super::{
-    NegativeTimestamp, Processor, StreamPartitioner, TimestampExtractor, TopicNameExtractor,
+    NegativeTimestamp, PartitionChoice, Processor, StreamPartitioner, TimestampExtractor,
+    TopicNameExtractor,
 };
 use crate::error::{Error, Result};
 use crate::record::{RawRecord, Record};
@@ -224,6 +225,8 @@ pub(crate) struct SinkNode<K, V> {
     value_serde: Serde<V>,
     partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
     partitions: PartitionCounts,
+    /// What the partitioner chose for the record in hand.
+    chosen: Vec<i32>,
 }
 
 impl<K, V> SinkNode<K, V> {
@@ -235,7 +238,34 @@ impl<K, V> SinkNode<K, V> {
         partitioner: Option<Arc<dyn StreamPartitioner<K, V>>>,
         partitions: PartitionCounts,
     ) -> Self {
-        Self { topic, kind, topic_index: None, key_serde, value_serde, partitioner, partitions }
+        let chosen = Vec::new();
+        Self {
+            topic,
+            kind,
+            topic_index: None,
+            key_serde,
+            value_serde,
+            partitioner,
+            partitions,
+            chosen,
+        }
+    }
+
+    /// Asks the partitioner, and checks its answer.
+    fn choose(&mut self, topic: &str, record: &Record<K, V>) -> Result<PartitionChoice> {
+        let Some(partitioner) = &self.partitioner else { return Ok(PartitionChoice::ByKey) };
+        let count = (self.partitions)(topic)?;
+        self.chosen.clear();
+        let (key, value) = (&record.key, &record.value);
+        let choice = partitioner.partitions(topic, key, value, count, &mut self.chosen);
+        self.chosen.sort_unstable();
+        self.chosen.dedup();
+        if let Some(wrong) = self.chosen.iter().find(|chosen| !(0..count).contains(*chosen)) {
+            return Err(Error::bad_record(format!(
+                "found partition {wrong} of topic \"{topic}\" chosen by its partitioner, wanted one in 0..{count}"
+            )));
+        }
+        Ok(choice)
     }
 }
 
@@ -267,13 +297,12 @@ impl<K: Send + 'static, V: Send + 'static> Node for SinkNode<K, V> {
             (SinkTopic::Dynamic(extractor), None) => outputs.topic(&extractor.topic(&record)),
         };
         let topic = outputs.topics()[index].clone();
-        let partition = match &self.partitioner {
-            None => None,
-            Some(partitioner) => {
-                let count = (self.partitions)(&topic)?;
-                partitioner.partition(&topic, &record.key, &record.value, count)
-            }
-        };
+        let choice = self.choose(&topic, &record)?;
+        if choice == PartitionChoice::Chosen && self.chosen.is_empty() {
+            frame.task.dropped.push((node, "no_partition_chosen"));
+            return Ok(());
+        }
+        let outputs = &mut frame.task.outputs;
         let start = outputs.arena.len();
         let key = self.key_serde.serializer().serialize(&topic, &record.key, &mut outputs.arena);
         let key = (key.map_err(|e| e.context("key"))? == Encoded::Bytes)
@@ -287,14 +316,20 @@ impl<K: Send + 'static, V: Send + 'static> Node for SinkNode<K, V> {
             self.value_serde.serializer().serialize(&topic, &record.value, &mut outputs.arena);
         let value = (value.map_err(|e| e.context("value"))? == Encoded::Bytes)
             .then_some(start..outputs.arena.len());
-        outputs.records.push(Output {
+        let output = |partition| Output {
             topic: index,
             partition,
             timestamp: record.timestamp,
-            headers: record.headers,
-            key,
-            value,
-        });
+            headers: record.headers.clone(),
+            key: key.clone(),
+            value: value.clone(),
+        };
+        match choice {
+            PartitionChoice::ByKey => outputs.records.push(output(None)),
+            PartitionChoice::Chosen => {
+                outputs.records.extend(self.chosen.iter().map(|chosen| output(Some(*chosen))));
+            }
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! with the changelog position it stands at. Owned by one thread at a time; hot path: `get` and `put`.
 //! Deliberately absent: Kafka. The commit hands changed keys to a [`ChangelogWriter`], which the task implements.
 
+mod builder;
 mod key_value;
 mod memory;
 #[cfg(feature = "rocksdb")]
@@ -23,6 +24,7 @@ use bytes::{Buf, Bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Timestamp;
 
+pub use builder::{StoreBuilder, StoreKind};
 pub use key_value::{KeyValueIter, KeyValueStore};
 pub use memory::{MemoryEngine, MemoryEngines};
 pub use scan::{Scan, Scanned};

@@ -36,6 +36,8 @@ pub struct TestSettings {
     pub handlers: ErrorHandlers,
     /// Where stores live; in memory if not given.
     pub engines: Arc<dyn Engines>,
+    /// How many partitions the sinks' topics have, as partitioners are told; what they choose is read from one queue all the same.
+    pub output_partitions: i32,
 }
 
 impl Default for TestSettings {
@@ -45,6 +47,7 @@ impl Default for TestSettings {
             start: Timestamp::from_millis(0),
             handlers: ErrorHandlers::default(),
             engines: Arc::new(MemoryEngines),
+            output_partitions: 1,
         }
     }
 }
@@ -145,8 +148,9 @@ impl TopologyTestDriver {
         } else {
             builder.subtopologies = Arc::new(vec![Subtopology { id: 0, nodes, global: false }]);
             let stores = builder.open_stores(TASK, Path::new(""))?;
-            let one: PartitionCounts = Arc::new(|_| Ok(1));
-            Some(builder.build(TASK, stores, &one)?)
+            let output_partitions = settings.output_partitions;
+            let counts: PartitionCounts = Arc::new(move |_| Ok(output_partitions));
+            Some(builder.build(TASK, stores, &counts)?)
         };
         let mut inner = Inner {
             clock,
@@ -250,6 +254,16 @@ impl TopologyTestDriver {
     /// The wall-clock time.
     pub fn now(&self) -> Timestamp {
         self.inner.borrow().now()
+    }
+
+    /// Closes the processors and the stores of tasks, as the end of an application does; topics can be read on. Source: `TopologyTestDriver.close`.
+    ///
+    /// # Errors
+    /// `Fatal` where a store's engine does not close.
+    pub fn close(&self) -> Result<()> {
+        let task = self.inner.borrow_mut().task.take();
+        let stores = task.map(StreamTask::close).unwrap_or_default();
+        stores.into_iter().try_for_each(|store| store.store.close())
     }
 
     /// Looks into a store, a global one too.

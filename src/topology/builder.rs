@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::internal_topics::TopicName;
 use super::node::{NodeSpec, Role, TypeTag};
-use super::state_store::{GlobalStoreSpec, StoreBuilder, StoreSpec};
+use super::state_store::{GlobalStoreSpec, StoreSpec};
 use crate::error::{Error, Result};
 use crate::processor::{
     ProcessorNode, ProcessorSupplier, SinkKind, SinkNode, SinkTopic, SourceNode, StreamPartitioner,
     TimestampExtractor,
 };
 use crate::serdes::Serde;
+use crate::store::StoreBuilder;
 
 /// A graph of sources, processors, sinks and stores. Source: `org.apache.kafka.streams.Topology`.
 ///
@@ -37,6 +38,22 @@ impl<K, V> Default for SourceOptions<K, V> {
     fn default() -> Self {
         Self { timestamp_extractor: None }
     }
+}
+
+/// What feeds a global store: a topic, and the names of the nodes that read it.
+pub struct GlobalFeed<K, V> {
+    /// Name of the source node.
+    pub source_name: String,
+    /// The topic, all partitions of it.
+    pub topic: String,
+    /// Reads the keys.
+    pub key_serde: Serde<K>,
+    /// Reads the values.
+    pub value_serde: Serde<V>,
+    /// Optional settings of the source.
+    pub options: SourceOptions<K, V>,
+    /// Name of the processor that writes the store.
+    pub processor_name: String,
 }
 
 impl Topology {
@@ -111,12 +128,16 @@ impl Topology {
         KOut: 'static,
         VOut: 'static,
     {
+        let brought = supplier.stores();
         let factory = Arc::new(move || {
             Box::new(ProcessorNode::<_, KIn, VIn, KOut, VOut>::new(supplier.get())) as Box<_>
         });
         let input = Some(TypeTag::of::<KIn, VIn>());
         let output = Some(TypeTag::of::<KOut, VOut>());
         self.add_node(name, Role::Processor { factory }, parents, input, output)?;
+        for builder in brought {
+            self.share_state_store(builder, name)?;
+        }
         stores.iter().try_for_each(|store| self.connect_processor_and_store(name, store))
     }
 
@@ -199,17 +220,42 @@ impl Topology {
         processors.iter().try_for_each(|node| self.connect_processor_and_store(node, &name))
     }
 
-    /// Adds a store that is fed from the whole of `topic` on every instance, before anything else runs. `supplier`'s
-    /// processor writes it. Source: `addGlobalStore`.
-    #[allow(clippy::too_many_arguments)] // as Java's; the DSL is what users see
-    pub(crate) fn add_global_store<K, V, S>(
+    /// Adds a store, unless it was added by the same builder before, and connects it to `processor`. Source: `isCompatibleWith`.
+    pub(crate) fn share_state_store(
         &mut self,
         builder: Arc<dyn StoreBuilder>,
-        source_name: &str,
-        topic: &str,
-        key_serde: Serde<K>,
-        value_serde: Serde<V>,
-        processor_name: &str,
+        processor: &str,
+    ) -> Result<()> {
+        let known = self.stores.get(builder.name()).map(|spec| Arc::as_ptr(&spec.builder));
+        if known.is_some_and(|known| std::ptr::addr_eq(known, Arc::as_ptr(&builder))) {
+            return self.connect_processor_and_store(processor, builder.name());
+        }
+        self.add_state_store_of(builder, &[processor])
+    }
+
+    /// Adds a store that is fed from the whole of a topic on every instance, before anything else runs. `supplier`'s
+    /// processor writes it. Source: `addGlobalStore`.
+    ///
+    /// # Errors
+    /// `Invalid` where a name is taken already.
+    pub fn add_global_store<K, V, S>(
+        &mut self,
+        builder: impl StoreBuilder,
+        feed: GlobalFeed<K, V>,
+        supplier: S,
+    ) -> Result<()>
+    where
+        K: Clone + Send + 'static,
+        V: Clone + Send + 'static,
+        S: ProcessorSupplier<K, V, (), ()>,
+    {
+        self.add_global_store_of(Arc::new(builder), feed, supplier)
+    }
+
+    pub(crate) fn add_global_store_of<K, V, S>(
+        &mut self,
+        builder: Arc<dyn StoreBuilder>,
+        feed: GlobalFeed<K, V>,
         supplier: S,
     ) -> Result<()>
     where
@@ -218,10 +264,11 @@ impl Topology {
         S: ProcessorSupplier<K, V, (), ()>,
     {
         self.refuse_second_store(builder.name())?;
+        let GlobalFeed { source_name, topic, key_serde, value_serde, options, processor_name } =
+            feed;
         let topics = vec![TopicName::External(topic.into())];
-        let options = SourceOptions::default();
-        let source = self.add_source_of(source_name, topics, key_serde, value_serde, options)?;
-        self.add_processor(processor_name, supplier, &[source_name], &[])?;
+        let source = self.add_source_of(&source_name, topics, key_serde, value_serde, options)?;
+        self.add_processor(&processor_name, supplier, &[&source_name], &[])?;
         let processor = self.nodes.len() - 1;
         for node in [source, processor] {
             self.nodes[node].global = true;

@@ -12,10 +12,11 @@ mod node;
 mod state_store;
 mod subtopology;
 
-pub use builder::{SourceOptions, Topology};
+pub use crate::store::{StoreBuilder, StoreKind};
+pub use builder::{GlobalFeed, SourceOptions, Topology};
 pub use copartition::PartitionPlan;
 pub use internal_topics::InternalTopic;
 pub(crate) use internal_topics::{TopicName, changelog_topic};
 pub(crate) use node::{PartitionCounts, Role, TypeTag};
-pub use state_store::{KeyValueStoreBuilder, StoreBuilder, StoreKind, Stores};
+pub use state_store::{KeyValueStoreBuilder, Stores};
 pub use subtopology::Subtopology;

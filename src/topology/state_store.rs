@@ -6,33 +6,10 @@ use std::sync::Arc;
 use super::internal_topics::key_value_changelog_configs;
 use crate::error::Result;
 use crate::serdes::{DefaultSerde, Serde};
-use crate::store::{Engine, KeyValueStore, StateStore, TransactionalStoreOptions, ValueFormat};
-
-/// Where a store keeps its committed state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreKind {
-    /// On disk (RocksDB), restored from where it stood.
-    Persistent,
-    /// In memory, restored whole.
-    InMemory,
-}
-
-/// Makes one task's instance of a store. Source: `StoreBuilder`.
-pub trait StoreBuilder: Send + Sync + 'static {
-    /// The store's name.
-    fn name(&self) -> &Arc<str>;
-    /// Where it keeps its state.
-    fn kind(&self) -> StoreKind;
-    /// The changelog topic's configuration; `None`: logging is off, the state dies with its disk.
-    fn changelog(&self) -> Option<BTreeMap<String, String>>;
-    /// A new instance on an engine. `topic` is the name that serdes see; `cache_bytes_max` bounds its row cache.
-    fn build(
-        &self,
-        engine: Box<dyn Engine>,
-        topic: &Arc<str>,
-        cache_bytes_max: usize,
-    ) -> Result<Box<dyn StateStore>>;
-}
+use crate::store::{
+    Engine, KeyValueStore, StateStore, StoreBuilder, StoreKind, TransactionalStoreOptions,
+    ValueFormat,
+};
 
 /// Entry to the store builders. Source: `org.apache.kafka.streams.state.Stores`.
 #[derive(Debug)]

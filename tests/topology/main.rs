@@ -5,3 +5,4 @@
 mod dead_letters;
 mod describe;
 mod operators;
+mod processors;
