@@ -67,6 +67,25 @@ pub trait Processor<KIn, VIn, KOut, VOut>: Send + 'static {
         Ok(())
     }
 
+    /// Called after every commit of the task: what was forwarded and stored before is durable, and this instance owned the task when it was
+    /// committed. For effects outside Kafka that must follow a commit; must not block. After an abort it is not called.
+    ///
+    /// Deviation: Kafka Streams has no such call.
+    fn committed(&mut self) {}
+
+    /// Called before the commit with which the task is given up for the moment: its partitions are revoked, or the client stops. What is forwarded
+    /// and stored here is in that commit, so results that are still outside can be fetched in; the whole group waits meanwhile. The task may go
+    /// on afterwards, or be closed. Not called where the task was lost or has failed.
+    ///
+    /// Deviation: Kafka Streams has no such call.
+    ///
+    /// # Errors
+    /// As [`punctuate`](Self::punctuate).
+    fn suspend(&mut self, context: &mut ProcessorContext<'_, '_, KOut, VOut>) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
     /// Called once, when the task is closed; nothing can be forwarded any more.
     fn close(&mut self) {}
 }

@@ -37,6 +37,11 @@ pub(crate) trait Node: Send {
         frame: &mut Frame<'_>,
         index: NodeIndex,
     ) -> Result<()>;
+    fn committed(&mut self) {}
+    fn suspend(&mut self, frame: &mut Frame<'_>, index: NodeIndex) -> Result<()> {
+        let _ = (frame, index);
+        Ok(())
+    }
     fn close(&mut self);
 }
 
@@ -110,6 +115,14 @@ where
         index: NodeIndex,
     ) -> Result<()> {
         self.processor.punctuate(punctuator, timestamp, &mut ProcessorContext::new(frame, index))
+    }
+
+    fn committed(&mut self) {
+        self.processor.committed();
+    }
+
+    fn suspend(&mut self, frame: &mut Frame<'_>, index: NodeIndex) -> Result<()> {
+        self.processor.suspend(&mut ProcessorContext::new(frame, index))
     }
 
     fn close(&mut self) {

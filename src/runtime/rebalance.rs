@@ -16,7 +16,7 @@ impl Running {
                     self.assign(&tasks, group)?;
                 }
                 Command::Revoke { done } => {
-                    if let Err(error) = self.commit() {
+                    if let Err(error) = self.commit_and_suspend() {
                         self.react(error)?;
                     }
                     for (id, active) in &mut self.tasks {
@@ -41,6 +41,24 @@ impl Running {
                     }
                 }
                 Command::Stop => self.stop = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits, and gives every processor the chance to fetch in what is still outside. A commit before and after each, because waiting within an
+    /// open transaction might outlast it.
+    pub(super) fn commit_and_suspend(&mut self) -> Result<()> {
+        self.commit()?;
+        let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
+        for id in ids {
+            if self.thread.shared.is_poisoned() {
+                return Ok(());
+            }
+            let running = self.tasks.get_mut(&id).filter(|active| !active.suspended);
+            if let Some(active) = running {
+                active.task.suspend(&mut self.thread.sink)?;
+                self.commit()?;
             }
         }
         Ok(())

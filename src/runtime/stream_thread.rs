@@ -140,7 +140,7 @@ impl Running {
                 self.react(error)?;
             }
         }
-        match self.commit() {
+        match self.commit_and_suspend() {
             Ok(()) => Ok(()),
             Err(error) => self.react(error),
         }

@@ -4,11 +4,12 @@
 //! [`StreamTask::post_commit`]; or [`StreamTask::abort`] at any point before the last.
 
 use super::RecordSink;
+use super::handover::check_sizes;
 use super::stream_task::StreamTask;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{OutgoingRecord, TopicHandle};
-use crate::processor::NodeKind;
+use crate::processor::{CurrentRecord, NodeIndex, NodeKind};
 use crate::record::Headers;
 use crate::store::ChangelogWriter;
 use crate::time::Timestamp;
@@ -71,7 +72,52 @@ impl StreamTask {
         self.group.queues.iter_mut().for_each(|queue| queue.is_dirty = false);
         self.has_effects = false;
         self.state.commit_requested = false;
+        for slot in &self.nodes {
+            if let NodeKind::Processor(node) = &slot.node {
+                node.borrow_mut().committed();
+            }
+        }
         Ok(())
+    }
+
+    /// Before the last commit of a task that is given up for the moment: every processor's `suspend`, with what it forwards and stores.
+    ///
+    /// # Errors
+    /// What is not the processor's own fault; a failed `suspend` is undone and logged, and the task is suspended all the same.
+    pub(crate) fn suspend(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
+        for index in 0..self.nodes.len() {
+            if !matches!(self.nodes[index].node, NodeKind::Processor(_)) {
+                continue;
+            }
+            let timestamp = self.state.clock.now();
+            self.state.current =
+                CurrentRecord { partition: None, offset: -1, timestamp, ..Default::default() };
+            self.state.current_node = NodeIndex(index);
+            let (outcome, panicked) = self.guarded(|frame| {
+                let NodeKind::Processor(node) = &frame.nodes[index].node else { return Ok(()) };
+                node.borrow_mut().suspend(frame, NodeIndex(index))
+            });
+            let outcome =
+                outcome.and_then(|()| check_sizes(&self.state.outputs, sink.record_bytes_max()));
+            match outcome {
+                Ok(()) if self.has_new_effects() => self.keep_effects(sink)?,
+                Ok(()) => self.stores.iter_mut().for_each(|store| store.accept_record()),
+                Err(error) => {
+                    self.undo_effects();
+                    if error.kind() != ErrorKind::BadRecord {
+                        return Err(error);
+                    }
+                    let (task, node) = (self.state.task_id, &self.nodes[index].name);
+                    tracing::error!(%task, node = %node, panicked, error = %error, "suspend of a processor failed and was undone");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the call in hand has sent or stored anything. Without, there is nothing to commit.
+    fn has_new_effects(&self) -> bool {
+        !self.state.outputs.records.is_empty() || self.uncommitted_bytes() > 0
     }
 
     /// Drops everything uncommitted: store writes, outputs, buffered records. The caller seeks back.

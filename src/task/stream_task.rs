@@ -370,7 +370,10 @@ impl StreamTask {
     }
 
     /// Runs user code; a panic becomes a bad-record error.
-    fn guarded(&mut self, run: impl FnOnce(&mut Frame<'_>) -> Result<()>) -> (Result<()>, bool) {
+    pub(super) fn guarded(
+        &mut self,
+        run: impl FnOnce(&mut Frame<'_>) -> Result<()>,
+    ) -> (Result<()>, bool) {
         let mut frame =
             Frame { nodes: &self.nodes, stores: &mut self.stores, task: &mut self.state };
         match catch_unwind(AssertUnwindSafe(|| run(&mut frame))) {
@@ -379,7 +382,7 @@ impl StreamTask {
         }
     }
 
-    fn keep_effects(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
+    pub(super) fn keep_effects(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
         self.has_effects = true;
         send_all(&mut self.state.outputs, &mut self.handles, sink)?;
         self.stores.iter_mut().for_each(|store| store.accept_record());

@@ -251,6 +251,21 @@ impl TopologyTestDriver {
         inner.complete()
     }
 
+    /// Does what a revocation does before the task is given up: every processor's [`suspend`](crate::Processor::suspend), and a commit. The
+    /// task goes on afterwards.
+    ///
+    /// # Errors
+    /// What a task returns.
+    pub fn suspend(&self) -> Result<()> {
+        let mut inner = self.inner.borrow_mut();
+        let Inner { task, sink, .. } = &mut *inner;
+        if let Some(task) = task {
+            task.suspend(sink)?;
+        }
+        inner.commit()?;
+        inner.complete()
+    }
+
     /// The wall-clock time.
     pub fn now(&self) -> Timestamp {
         self.inner.borrow().now()

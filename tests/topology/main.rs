@@ -4,5 +4,6 @@
 
 mod dead_letters;
 mod describe;
+mod lifecycle;
 mod operators;
 mod processors;
