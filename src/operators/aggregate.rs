@@ -56,6 +56,6 @@ where
             None => drop(store.delete(&key)?),
         }
         let old = old.filter(|_| self.send_old);
-        context.forward(Record { key, value: Change { new, old }, timestamp, headers })
+        context.forward(Record { key, value: Change::latest(new, old), timestamp, headers })
     }
 }

@@ -13,6 +13,8 @@ const OLD: u8 = 0;
 const NEW: u8 = 1;
 /// The last byte of a change that carries the new value, with its length before it, and then the old one.
 const BOTH: u8 = 2;
+/// As the three above, with a byte before it that says whether the change is the latest of its key: read, never written, as in Java.
+const WITH_IS_LATEST: [(u8, u8); 3] = [(3, OLD), (4, NEW), (5, BOTH)];
 
 /// The serde of a [`Change`], byte-equal to Java's. Source: `ChangedSerializer`, `ChangedDeserializer` (KIP-904).
 pub(crate) fn change_serde<V: 'static>(values: Serde<V>) -> Serde<Change<V>> {
@@ -58,24 +60,39 @@ impl<V> Deserializer<Change<V>> for ChangeSerde<V> {
     ) -> Result<Change<V>> {
         let bad = || Error::bad_record(format!("found {data:?}, wanted a change of a table"));
         let mut rest = data.cloned().ok_or_else(bad)?;
-        let flag = *rest.last().ok_or_else(bad)?;
-        rest.truncate(rest.len() - 1);
+        let mut flag = pop(&mut rest).ok_or_else(bad)?;
+        let mut is_latest = true;
+        if let Some((_, plain)) = WITH_IS_LATEST.iter().find(|(known, _)| *known == flag) {
+            flag = *plain;
+            is_latest = match pop(&mut rest) {
+                Some(0) => false,
+                Some(1) => true,
+                _ => return Err(bad()),
+            };
+        }
         let values = self.0.deserializer();
         let read = |bytes: Bytes| values.deserialize(topic, headers, Some(&bytes)).map(Some);
-        Ok(match flag {
-            OLD => Change { new: None, old: read(rest)? },
-            NEW => Change { new: read(rest)?, old: None },
+        let change = match flag {
+            OLD => Change::latest(None, read(rest)?),
+            NEW => Change::latest(read(rest)?, None),
             BOTH => {
                 let new_bytes = read_zigzag_varint(&mut rest).ok_or_else(bad)?;
                 if new_bytes > rest.len() {
                     return Err(bad());
                 }
                 let new = rest.split_to(new_bytes);
-                Change { new: read(new)?, old: read(rest)? }
+                Change::latest(read(new)?, read(rest)?)
             }
             _ => return Err(bad()),
-        })
+        };
+        Ok(Change { is_latest, ..change })
     }
+}
+
+fn pop(bytes: &mut Bytes) -> Option<u8> {
+    let last = *bytes.last()?;
+    bytes.truncate(bytes.len() - 1);
+    Some(last)
 }
 
 /// A length as Kafka's `ByteUtils.writeVarint` writes it, and how many bytes that takes.
@@ -115,7 +132,7 @@ mod tests {
 
     fn bytes_of(new: Option<&str>, old: Option<&str>) -> Result<Vec<u8>> {
         let serde = change_serde(String::serde());
-        let change = Change { new: new.map(str::to_owned), old: old.map(str::to_owned) };
+        let change = Change::latest(new.map(str::to_owned), old.map(str::to_owned));
         let mut out = b"before".to_vec();
         let _ = serde.serializer().serialize("t", &change, &mut out)?;
         let bytes = Bytes::from(out.split_off(6));
@@ -132,5 +149,22 @@ mod tests {
         let long = "x".repeat(100);
         assert_eq!(bytes_of(Some(&long), Some("")).unwrap()[..2], [0xc8, 0x01]);
         assert!(bytes_of(None, None).is_err());
+    }
+    #[test]
+    fn a_flag_for_the_latest_is_read_as_java_writes_it() {
+        let serde = change_serde(String::serde());
+        let read = |bytes: &'static [u8]| {
+            let bytes = Bytes::from_static(bytes);
+            serde.deserializer().deserialize("t", &Headers::default(), Some(&bytes))
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let old = Change { new: None, old: text("c"), is_latest: false };
+        assert_eq!(read(b"c\x00\x03").unwrap(), old);
+        assert_eq!(read(b"ab\x01\x04").unwrap(), Change::latest(text("ab"), None));
+        let both = Change { new: text("ab"), old: text("c"), is_latest: false };
+        assert_eq!(read(b"\x04abc\x00\x05").unwrap(), both);
+        for wrong in [&b""[..], b"\x04", b"ab\x02\x04", b"ab\x06"] {
+            assert!(read(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -31,4 +31,14 @@ pub struct Change<V> {
     pub new: Option<V>,
     /// The value before, where somebody downstream asked for it.
     pub old: Option<V>,
+    /// Whether no later change of the key is known by timestamp. Always so but for tables in versioned stores, whose
+    /// out-of-order updates aggregations and joins skip (KIP-914).
+    pub is_latest: bool,
+}
+
+impl<V> Change<V> {
+    /// The latest change of its key.
+    pub fn latest(new: Option<V>, old: Option<V>) -> Self {
+        Self { new, old, is_latest: true }
+    }
 }

@@ -53,7 +53,7 @@ where
         if let Some(handle) = self.handle {
             put(context.store(handle), &key, new.as_ref(), timestamp)?;
         }
-        context.forward(Record { key, value: Change { new, old }, timestamp, headers })
+        context.forward(Record { key, value: Change::latest(new, old), timestamp, headers })
     }
 }
 

@@ -39,7 +39,7 @@ where
         };
         let record = |key, new, old| {
             let headers = headers.clone();
-            Record { key, value: Change { new, old }, timestamp, headers }
+            Record { key, value: Change::latest(new, old), timestamp, headers }
         };
         match (select(change.old), select(change.new)) {
             (Some((old_key, old)), Some((new_key, new))) if old_key == new_key => {
@@ -104,7 +104,7 @@ where
             timestamp = timestamp.max(since);
         }
         put(store, &key, aggregate.as_ref(), timestamp)?;
-        let value = Change { new: aggregate, old };
+        let value = Change::latest(aggregate, old);
         context.forward(Record { key, value, timestamp, headers })
     }
 }

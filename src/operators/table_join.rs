@@ -84,7 +84,7 @@ where
         let join = |own: Option<&V1>| self.required.join(&*self.joiner, own, other);
         let new = join(change.new.as_ref());
         let old = if self.send_old { join(change.old.as_ref()) } else { None };
-        context.forward(Record { key, value: Change { new, old }, timestamp, headers })
+        context.forward(Record { key, value: Change::latest(new, old), timestamp, headers })
     }
 }
 

@@ -60,7 +60,7 @@ where
             }
             put(store, &key, value.as_ref(), timestamp)?;
         }
-        context.forward(Record { key, value: Change { new: value, old }, timestamp, headers })
+        context.forward(Record { key, value: Change::latest(value, old), timestamp, headers })
     }
 }
 

@@ -8,15 +8,13 @@ use std::any::Any;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::codec::Codec;
 use super::{
     ChangelogRecord, ChangelogWriter, Direction, Engine, Scan, StateStore, TransactionalStore,
     TransactionalStoreOptions,
 };
-use crate::error::{Error, Result};
-use crate::record::Headers;
-use crate::serdes::{Encoded, Serde};
+use crate::error::Result;
+use crate::serdes::Serde;
 use crate::time::Timestamp;
 
 /// A store of values by key.
@@ -34,40 +32,6 @@ pub struct KeyValueStore<K, V> {
     value: Vec<u8>,
 }
 
-struct Codec<K, V> {
-    /// The topic that serdes are told: the changelog's, or the store's name where it has none.
-    topic: Arc<str>,
-    key: Serde<K>,
-    value: Serde<V>,
-    headers: Headers,
-}
-
-impl<K, V> Codec<K, V> {
-    fn read_key(&self, bytes: &Bytes) -> Result<K> {
-        self.key.deserializer().deserialize(&self.topic, &self.headers, Some(bytes))
-    }
-
-    fn read_value(&self, bytes: &Bytes) -> Result<V> {
-        self.value.deserializer().deserialize(&self.topic, &self.headers, Some(bytes))
-    }
-
-    fn write_key(&self, key: &K, out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
-        match self.key.serializer().serialize(&self.topic, key, out)? {
-            Encoded::Bytes => Ok(()),
-            Encoded::Null => {
-                Err(Error::bad_record("found a null key, wanted one that is not null"))
-            }
-        }
-    }
-
-    /// Whether there is a value, not null.
-    fn write_value(&self, value: &V, out: &mut Vec<u8>) -> Result<bool> {
-        out.clear();
-        Ok(self.value.serializer().serialize(&self.topic, value, out)? == Encoded::Bytes)
-    }
-}
-
 impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// Makes a store over an engine, with its own name as the topic that serdes are told.
     pub fn open(
@@ -79,15 +43,14 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     ) -> Self {
         let topic = name.clone();
         let store = TransactionalStore::open(name, engine, options);
-        let codec =
-            Codec { topic, key: key_serde, value: value_serde, headers: Headers::default() };
+        let codec = Codec::new(topic, key_serde, value_serde);
         Self { store, codec, key: Vec::new(), value: Vec::new() }
     }
 
     /// The same store, telling its serdes that what they read and write stands in `topic` (the changelog).
     #[must_use]
     pub fn with_topic(mut self, topic: Arc<str>) -> Self {
-        self.codec.topic = topic;
+        self.codec.set_topic(topic);
         self
     }
 

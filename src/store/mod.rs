@@ -6,6 +6,7 @@
 //! Deliberately absent: Kafka. The commit hands changed keys to a [`ChangelogWriter`], which the task implements.
 
 mod builder;
+mod codec;
 mod key_value;
 mod memory;
 #[cfg(feature = "rocksdb")]
