@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod cli;
+mod codec;
 pub mod commands;
 pub mod dev;
 pub mod events;

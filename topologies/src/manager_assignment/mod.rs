@@ -30,10 +30,10 @@ use std::sync::Arc;
 use kstreams::serdes::{DefaultSerde, option_serde};
 use kstreams::{Consumed, Error, Named, Produced, Repartitioned, Result, StreamsBuilder};
 
+use crate::codec::internal;
 use crate::events::Serdes;
 use processors::{ByRegion, ByRequest, Decision, Directory};
 use rules::{RegionInput, RequestId, RequestInput};
-use serdes::internal;
 use settings::Settings;
 
 /// Its name, and its `application.id` unless another is set.

@@ -11,9 +11,10 @@ use super::directory::DirectoryEntry;
 use super::region_state::{Held, Manager, Place, Queue, Rank, Region, RegionState, Tier};
 use super::rules::{ManagerId, Priority, RequestId};
 use super::serdes::{
-    Present, candidate_key, closed_key, internal, manager_key, place_key, queue_prefix,
-    read_candidate_key, read_closed_key, read_manager_key, read_place_key, tier_prefix,
+    candidate_key, closed_key, manager_key, place_key, queue_prefix, read_candidate_key,
+    read_closed_key, read_manager_key, read_place_key, tier_prefix,
 };
+use crate::codec::{Present, internal};
 
 const REQUESTS: &str = "requests";
 const CLOSED: &str = "closed-requests";
