@@ -6,7 +6,7 @@ use kstreams::serdes::SchemaCache;
 use kstreams::{Clock, Error, Result, StreamsBuilder, SystemClock, Topology};
 
 use crate::settings::Settings;
-use crate::{events, manager_assignment};
+use crate::{events, manager_assignment, notifications};
 
 /// A topology of the application.
 pub struct TopologySpec {
@@ -21,18 +21,43 @@ pub struct TopologySpec {
 }
 
 /// Every topology.
-pub const CATALOG: &[TopologySpec] = &[TopologySpec {
-    name: manager_assignment::NAME,
-    sources: &["request-events", "workflow-events", "managers"],
-    sinks: &["workflow-events"],
-    build: build_manager_assignment,
-}];
+pub const CATALOG: &[TopologySpec] = &[
+    TopologySpec {
+        name: manager_assignment::NAME,
+        sources: &["request-events", "workflow-events", "managers"],
+        sinks: &["workflow-events"],
+        build: |settings, schemas| {
+            build(schemas, |builder, serdes| {
+                manager_assignment::add_to(builder, serdes, &settings.manager_assignment)
+            })
+        },
+    },
+    TopologySpec {
+        name: notifications::NAME,
+        sources: &[
+            "request-events",
+            "workflow-events",
+            "security-events",
+            "hr-events",
+            "contacts",
+            "managers",
+        ],
+        sinks: &["notification-commands", "notification-events"],
+        build: |settings, schemas| {
+            build(schemas, |builder, serdes| {
+                notifications::add_to(builder, serdes, &settings.notifications)
+            })
+        },
+    },
+];
 
-fn build_manager_assignment(settings: &Settings, schemas: &Arc<SchemaCache>) -> Result<Topology> {
+fn build(
+    schemas: &Arc<SchemaCache>,
+    add_to: impl FnOnce(&StreamsBuilder, &events::Serdes) -> Result<()>,
+) -> Result<Topology> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let builder = StreamsBuilder::new();
-    let serdes = events::serdes(schemas, &clock)?;
-    manager_assignment::add_to(&builder, &serdes, &settings.manager_assignment)?;
+    add_to(&builder, &events::serdes(schemas, &clock)?)?;
     builder.build()
 }
 

@@ -9,6 +9,8 @@ pub mod events;
 pub mod http;
 pub mod logging;
 pub mod manager_assignment;
+pub mod notifications;
+pub mod recipients;
 pub mod schemas;
 pub mod settings;
 pub mod signals;

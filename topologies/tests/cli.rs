@@ -66,7 +66,7 @@ fn what_is_wrong_is_one_line_that_says_what_to_do() {
 fn describe_is_the_graph_alone() {
     let text = told(&aggregator(&["describe", "manager-assignment"], &[]));
     assert!(text.starts_with("Topologies:\n   Sub-topology: 0\n"), "{text}");
-    assert_eq!(text, told(&aggregator(&["describe"], &[])));
+    assert!(told(&aggregator(&["describe"], &[])).starts_with(&text), "all begin with the first");
 }
 
 #[test]

@@ -74,6 +74,15 @@ pub trait TopicEvent {
     fn validate(&self, now: Timestamp) -> Result<()>;
 }
 
+/// The event, unless it is of a type that this version does not know: that one is counted for the topology `app`, and ignored.
+pub fn known<E: TopicEvent>(app: &'static str, event: E) -> Option<E> {
+    if event.envelope().is_some() {
+        return Some(event);
+    }
+    metrics::counter!("svc_unknown_events_total", "app" => app, "topic" => E::TOPIC).increment(1);
+    None
+}
+
 /// A value whose rules are checked as it is read.
 pub trait Validate {
     /// Checks the rules; `now` is the wall clock.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use layers::{Loaded, Origin};
 pub use show::{HIDDEN, is_secret};
 
-use crate::manager_assignment;
+use crate::{manager_assignment, notifications};
 
 /// Every setting.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Rules of the topology manager-assignment.
     pub manager_assignment: manager_assignment::settings::Settings,
+    /// Rules of the topology notifications.
+    pub notifications: notifications::settings::Settings,
     /// Settings of every Kafka client, by librdkafka's names (TLS, SASL …).
     pub client: BTreeMap<String, String>,
     /// Settings of consumers only.
@@ -265,6 +267,9 @@ impl Settings {
         self.manager_assignment
             .validate()
             .map_err(|text| Error::invalid(format!("setting manager_assignment.{text}")))?;
+        self.notifications
+            .validate()
+            .map_err(|text| Error::invalid(format!("setting notifications.{text}")))?;
         let bind = &self.http.bind;
         if !bind.is_empty() && bind.parse::<std::net::SocketAddr>().is_err() {
             return Err(Error::invalid(format!(
