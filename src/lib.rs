@@ -48,6 +48,7 @@ pub mod telemetry;
 pub mod testing;
 mod time;
 pub mod topology;
+mod windowed;
 
 pub use config::{ProcessingGuarantee, StreamsConfig};
 pub use dsl::{
@@ -66,3 +67,4 @@ pub use record::{Header, Headers, RawRecord, Record, RecordMetadata};
 pub use runtime::{Components, Handle, KafkaStreams, State, TaskInfo, TaskState, client_settings};
 pub use time::{Clock, MockClock, SystemClock, Timestamp};
 pub use topology::{Stores, Topology};
+pub use windowed::{Window, Windowed};

@@ -16,8 +16,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("random", &["error"]),
     ("nullable", &["error"]),
     ("record", &["error", "time", "ids"]),
+    ("windowed", &["time", "nullable"]),
     // 2: neither Kafka nor RocksDB.
-    ("serdes", &["&record", "random", "nullable"]),
+    ("serdes", &["&record", "random", "nullable", "windowed"]),
     ("telemetry", &["&record", "random", "nullable"]),
     ("config", &["&record", "random", "nullable"]),
     // 3: edges; they do not know each other, nor the graph, nor tasks.

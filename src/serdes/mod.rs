@@ -11,6 +11,7 @@ mod memory_registry;
 mod primitive;
 mod registry;
 pub mod schema;
+mod windowed;
 pub mod wire;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use primitive::{DefaultSerde, option_serde};
 pub use registry::{
     FULL_TRANSITIVE, HttpRegistry, RegisteredSchema, RegistryConfig, SchemaRegistry,
 };
+pub use windowed::WindowedSerdes;
 
 /// Whether a serializer wrote bytes or stands for Kafka's null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

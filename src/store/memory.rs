@@ -66,6 +66,18 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
+    fn delete_range(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
+        if from < to {
+            let range = (Bound::Included(from), Bound::Excluded(to));
+            let expired: Vec<Bytes> =
+                self.entries.range::<[u8], _>(range).map(|(key, _)| key.clone()).collect();
+            for key in expired {
+                self.entries.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
     fn position(&self) -> Option<i64> {
         self.position
     }

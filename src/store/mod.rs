@@ -13,7 +13,13 @@ mod memory;
 pub mod rocksdb;
 mod rows;
 mod scan;
+mod segment_scan;
+mod segmented_state_store;
+mod segments;
+mod session;
 mod transactional;
+mod window;
+mod window_keys;
 
 use std::any::Any;
 use std::ops::Bound;
@@ -24,12 +30,16 @@ use bytes::{Buf, Bytes};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Timestamp;
+use segmented_state_store::segmented_state_store;
 
 pub use builder::{StoreBuilder, StoreKind};
 pub use key_value::{KeyValueIter, KeyValueStore};
 pub use memory::{MemoryEngine, MemoryEngines};
 pub use scan::{Scan, Scanned};
+pub use segments::{RowOrder, SegmentedStoreOptions};
+pub use session::{SessionIter, SessionStore};
 pub use transactional::{TransactionalStore, TransactionalStoreOptions};
+pub use window::{WindowIter, WindowStore, WindowStoreOptions, WindowedIter};
 
 /// Which way a scan goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +79,13 @@ pub trait Engine: Send {
         changes: &mut dyn Iterator<Item = Change<'_>>,
         position: Option<i64>,
     ) -> Result<()>;
+    /// Deletes the entries from `from` on and before `to`, without setting the position: only for entries that no state
+    /// needs any more, since a crash may bring them back.
+    fn delete_range(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
+        let range = self.range(Bound::Included(from), Bound::Excluded(to), Direction::Forward)?;
+        let keys = range.map(|entry| entry.map(|(key, _)| key)).collect::<Result<Vec<Bytes>>>()?;
+        self.write(&mut keys.iter().map(|key| (&key[..], None)), None)
+    }
     /// The position of the last write: the changelog offset after the last record applied. `None`: never written.
     fn position(&self) -> Option<i64>;
     /// About how many entries there are.
@@ -185,6 +202,10 @@ pub trait StateStore: Any + Send {
     fn abort(&mut self);
     /// Bytes of uncommitted writes.
     fn uncommitted_bytes(&self) -> usize;
+    /// How many writes came too late for the store's retention and were dropped since this was asked last.
+    fn take_expired_writes(&mut self) -> u64 {
+        0
+    }
     /// The changelog position of the engine.
     fn position(&self) -> Option<i64>;
     /// Applies changelog records, in order, straight to the engine (restoration, standby, global stores).

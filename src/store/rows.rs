@@ -124,6 +124,25 @@ impl Rows {
         Some(id)
     }
 
+    /// The row of `key`, without marking it as used.
+    pub(super) fn peek(&self, hash: u64, key: &[u8]) -> Option<RowId> {
+        let is_key = |&id: &RowId| {
+            let row = &self.slots[id as usize];
+            row.hash == hash && row.key == key
+        };
+        self.index.find(hash, is_key).copied()
+    }
+
+    /// Forgets the clean rows of keys from `from` on and before `to`. Looks at every row.
+    pub(super) fn remove_between(&mut self, from: &[u8], to: &[u8]) {
+        for id in 0..self.slots.len() {
+            let row = &self.slots[id];
+            if row.state == RowState::Clean && row.key.as_ref() >= from && row.key.as_ref() < to {
+                self.remove(RowId::try_from(id).expect("insert counts rows so"));
+            }
+        }
+    }
+
     /// Adds the row of a key that [`find`](Self::find) has not found. May evict others.
     pub(super) fn insert(
         &mut self,

@@ -143,15 +143,63 @@ impl TransactionalStore {
         to: Bound<&[u8]>,
         direction: Direction,
     ) -> Result<Scan<'_>> {
+        self.prepare_scan();
+        self.scan_prepared(from, to, direction)
+    }
+
+    /// Makes [`scan_prepared`](Self::scan_prepared) possible until the next commit or abort.
+    pub(super) fn prepare_scan(&mut self) {
         self.is_scanned = true;
         let (rows, dirty) = (&self.rows, &self.dirty);
-        let dirty_by_key = self.dirty_by_key.get_or_insert_with(|| {
+        self.dirty_by_key.get_or_insert_with(|| {
             dirty.iter().map(|dirty| (rows.row(dirty.id).key.clone(), dirty.id)).collect()
         });
+    }
+
+    /// As [`scan`](Self::scan), for one scan after another while the store stays borrowed.
+    pub(super) fn scan_prepared(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        direction: Direction,
+    ) -> Result<Scan<'_>> {
+        let dirty_by_key = self.dirty_by_key.as_ref().expect("prepare_scan came first");
         let range = (!is_empty_range(from, to)).then(|| dirty_by_key.range::<[u8], _>((from, to)));
         let engine = self.engine.range(from, to, direction)?;
         let dirty = DirtyRows { range, direction };
-        Ok(Scan::new(engine, dirty, rows, self.options.value_format))
+        Ok(Scan::new(engine, dirty, &self.rows, self.options.value_format))
+    }
+
+    /// As [`get_with_timestamp`](Self::get_with_timestamp), leaving the cache as it is.
+    pub(super) fn peek(&self, key: &[u8]) -> Result<Option<(Bytes, Timestamp)>> {
+        if let Some(id) = self.rows.peek(self.rows.hash(key), key) {
+            let row = self.rows.row(id);
+            return Ok(row.value.clone().map(|value| (value, row.timestamp)));
+        }
+        let format = self.options.value_format;
+        self.engine.get(key)?.map(|value| format.decode(value)).transpose()
+    }
+
+    /// Deletes committed entries from `from` on and before `to`, which nobody will ask for again. Not part of a commit: a crash
+    /// before it leaves entries, not a wrong state.
+    ///
+    /// # Errors
+    /// `Fatal` where there are uncommitted writes, and what the engine returns.
+    pub(super) fn expire(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
+        if !self.dirty.is_empty() {
+            return Err(Error::fatal(format!(
+                "expiring entries of store \"{}\": found {} uncommitted ones, wanted none",
+                self.name,
+                self.dirty.len()
+            )));
+        }
+        self.rows.remove_between(from, to);
+        self.engine.delete_range(from, to)
+    }
+
+    /// Whether there are writes that were neither accepted nor undone.
+    pub(super) fn has_record_in_hand(&self) -> bool {
+        !self.journal.is_empty()
     }
 
     /// About how many entries were committed.

@@ -68,6 +68,10 @@ impl StreamTask {
                 changelog.unacknowledged = 0;
             }
             store.commit(changelog.topic.as_ref().map(|_| changelog.position))?;
+            let expired = store.take_expired_writes();
+            if expired > 0 {
+                self.metrics.dropped(store.name(), "expired", expired);
+            }
         }
         self.group.queues.iter_mut().for_each(|queue| queue.is_dirty = false);
         self.has_effects = false;

@@ -189,7 +189,7 @@ impl StreamTask {
         self.metrics.processed.increment(1);
         if !self.state.dropped.is_empty() {
             for (node, reason) in self.state.dropped.drain(..) {
-                self.metrics.dropped(&self.nodes[node.0].name, reason);
+                self.metrics.dropped(&self.nodes[node.0].name, reason, 1);
             }
         }
     }

@@ -47,10 +47,11 @@ impl TaskMetrics {
         self.latency.record(latency.as_secs_f64());
     }
 
-    pub(crate) fn dropped(&self, node: &str, reason: &'static str) {
+    /// A node, or a store whose retention was over, dropped records.
+    pub(crate) fn dropped(&self, node: &str, reason: &'static str, count: u64) {
         let mut labels = self.labels.clone();
         labels.extend([("node", node.to_owned()), ("reason", reason.to_owned())]);
-        counter!("kstreams_records_dropped_total", &labels).increment(1);
+        counter!("kstreams_records_dropped_total", &labels).increment(count);
     }
 
     /// A record failed in `stage`, and `disposition` became of it.

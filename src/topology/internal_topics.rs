@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The name of a topic before the application id is known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +59,20 @@ pub(crate) fn repartition_configs() -> BTreeMap<String, String> {
 /// Source: `UnwindowedUnversionedChangelogTopicConfig`.
 pub(crate) fn key_value_changelog_configs() -> BTreeMap<String, String> {
     configs(&[("cleanup.policy", "compact"), ("message.timestamp.type", "CreateTime")])
+}
+
+/// Source: `windowstore.changelog.additional.retention.ms`: a topic keeps longer than its store, since clocks differ.
+const ADDITIONAL_RETENTION_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Source: `WindowedChangelogTopicConfig`.
+pub(crate) fn windowed_changelog_configs(retention: Duration) -> BTreeMap<String, String> {
+    let retention_ms = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    let retention_ms = retention_ms.saturating_add(ADDITIONAL_RETENTION_MS).to_string();
+    configs(&[
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", &retention_ms),
+        ("message.timestamp.type", "CreateTime"),
+    ])
 }
 
 fn configs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -7,3 +7,4 @@ mod conformance;
 mod crash;
 mod engines;
 mod model;
+mod windows;

@@ -186,6 +186,19 @@ impl Engine for RocksDbEngine {
         Ok(())
     }
 
+    fn delete_range(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
+        let (from, to) = (key_on_disk(from), key_on_disk(to));
+        if from >= to {
+            return Ok(());
+        }
+        // One tombstone for the whole range; reads of what lies outside it do not meet it.
+        let mut batch = WriteBatch::default();
+        batch.delete_range(&*from, &*to);
+        self.db
+            .write_opt(batch, &self.write_options)
+            .map_err(|error| self.error("deleting a range of", error))
+    }
+
     fn position(&self) -> Option<i64> {
         self.position
     }
