@@ -5,6 +5,8 @@
 
 mod branched;
 mod builder;
+mod foreign_key_join;
+mod foreign_key_plan;
 mod global_table;
 mod grouped;
 mod grouped_table;
@@ -19,6 +21,7 @@ mod to_table;
 
 pub use branched::BranchedKStream;
 pub use builder::StreamsBuilder;
+pub use foreign_key_join::TableJoined;
 pub use global_table::GlobalKTable;
 pub use grouped::KGroupedStream;
 pub use grouped_table::KGroupedTable;

@@ -99,6 +99,16 @@ impl<K, V> KTable<K, V> {
         Self { spec }
     }
 
+    /// The same table with serdes given for what needs them later: a derived table does not know those of its values.
+    /// Deviation: Java falls back to `default.value.serde`.
+    #[must_use]
+    pub fn with_serdes(&self, key_serde: Serde<K>, value_serde: Serde<V>) -> Self {
+        let mut table = self.clone();
+        table.spec.key_serde = Some(key_serde);
+        table.spec.value_serde = Some(value_serde);
+        table
+    }
+
     /// The name of the table's node.
     pub fn name(&self) -> &str {
         &self.spec.name

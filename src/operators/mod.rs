@@ -5,6 +5,7 @@
 mod aggregate;
 mod branch;
 mod change_serde;
+mod foreign_key;
 mod join;
 mod stateless;
 mod table;
@@ -15,6 +16,10 @@ mod table_source;
 pub(crate) use aggregate::KStreamAggregate;
 pub(crate) use branch::{Branch, BranchPredicate, BranchTo};
 pub(crate) use change_serde::change_serde;
+pub(crate) use foreign_key::{
+    ForeignTableJoin, Response, ResponseJoin, Subscription, SubscriptionJoin, SubscriptionReceive,
+    SubscriptionSend, response_serde, subscription_serde,
+};
 pub(crate) use join::{GetterSupplier, StreamGlobalTableJoin, StreamTableJoin};
 pub(crate) use stateless::{
     Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, TableToStream,

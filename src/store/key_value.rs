@@ -54,6 +54,11 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
         self
     }
 
+    /// The store below, for operators that write their keys and values themselves.
+    pub(crate) fn bytes(&mut self) -> &mut TransactionalStore {
+        &mut self.store
+    }
+
     /// The value of `key`.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 
 mod dead_letters;
 mod describe;
+mod foreign_key;
 mod lifecycle;
 mod operators;
 mod processors;

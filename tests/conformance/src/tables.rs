@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use kstreams::{KGroupedTable, KTable, Materialized};
+use kstreams::serdes::DefaultSerde;
+use kstreams::{KGroupedTable, KTable, Materialized, TableJoined};
 
 use crate::build::BuildError;
 use crate::build::{
@@ -57,6 +58,7 @@ impl CaseBuilder {
                 return Ok(Node::GroupedTable(Rc::new(grouped)));
             }
             "join" => self.join_table(operation, table)?,
+            "fk_join" => self.join_on_foreign_key(operation, table)?,
             _ => return Err(unsupported(format!("{name} of a table"))),
         };
         Ok(Node::Table(Rc::new(table)))
@@ -87,6 +89,40 @@ impl CaseBuilder {
             }
             "outer" => table.outer_join_with(&other, join, &named, materialized),
             kind => return Err(invalid(format!("found join kind {kind}"))),
+        })
+    }
+
+    fn join_on_foreign_key(
+        &mut self,
+        operation: Operation<'_>,
+        table: &KTable<Value, Value>,
+    ) -> Result<KTable<Value, Value>> {
+        let Node::Table(other) = self.node(operation.text("with")?)? else {
+            return Err(invalid(format!("cannot join a table with {}", operation.0["with"])));
+        };
+        let table = table.with_serdes(Value::serde(), Value::serde());
+        let other = other.with_serdes(Value::serde(), Value::serde());
+        let foreign_key = of_record(&operation.expression("fk")?);
+        let joiner = operation.expression("joiner")?;
+        let join = move |left: &Value, right: Option<&Value>| {
+            let right = right.unwrap_or(&Value::Null);
+            joiner.evaluate(&[("$l", left), ("$r", right)])
+        };
+        let mut joined = TableJoined::default();
+        if let Some(name) = operation.name() {
+            joined = joined.with_name(name);
+        }
+        // With a store or without: what looks the result up later needs its serdes.
+        let materialized = Some(self.materialized(operation)?);
+        Ok(match operation.0["kind"].as_str().unwrap_or("inner") {
+            "inner" => {
+                let join = move |left: &Value, right: &Value| join(left, Some(right));
+                table.join_on_foreign_key_with(&other, foreign_key, join, joined, materialized)
+            }
+            "left" => {
+                table.left_join_on_foreign_key_with(&other, foreign_key, join, joined, materialized)
+            }
+            kind => return Err(invalid(format!("found foreign-key join kind {kind}"))),
         })
     }
 
