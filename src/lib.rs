@@ -65,7 +65,11 @@ pub use processor::{
     ProcessorSupplier, PunctuationType, PunctuatorId, StoreHandle,
 };
 pub use record::{Header, Headers, RawRecord, Record, RecordMetadata};
-pub use runtime::{Components, Handle, KafkaStreams, State, TaskInfo, TaskState, client_settings};
+pub use runtime::{
+    Components, Handle, HostInfo, KafkaStreams, KeyQueryMetadata, LagInfo, State,
+    StoreQueryParameters, StreamsMetadata, TaskInfo, TaskState, client_settings,
+};
+pub use store::{QueryableStoreType, QueryableStoreTypes};
 pub use time::{Clock, MockClock, SystemClock, Timestamp};
 pub use topology::{Stores, Topology};
 pub use windowed::{Window, Windowed};

@@ -24,6 +24,9 @@ pub struct StreamsConfig {
     pub application_id: String,
     /// `bootstrap.servers`: `host:port`, comma separated.
     pub bootstrap_servers: String,
+    /// `application.server`: `host:port` at which this instance serves queries, for the others to find it by. Empty: it is
+    /// not told, and nobody finds this instance's keys.
+    pub application_server: String,
     /// `client.id`; made of the application id and the process id where empty.
     pub client_id: String,
     /// `group.instance.id`: static membership, so that a rolling restart moves nothing.
@@ -82,6 +85,7 @@ impl StreamsConfig {
         Self {
             application_id: application_id.into(),
             bootstrap_servers: bootstrap_servers.into(),
+            application_server: String::new(),
             client_id: String::new(),
             group_instance_id: None,
             state_dir: PathBuf::from("state"),
@@ -131,6 +135,10 @@ impl StreamsConfig {
         if self.bootstrap_servers.is_empty() {
             return refuse("bootstrap.servers", &self.bootstrap_servers, "host:port[,host:port]");
         }
+        if !self.application_server.is_empty() && !is_address(&self.application_server) {
+            let wanted = "host:port, such as node1:9464, or nothing";
+            return refuse("application.server", &self.application_server, wanted);
+        }
         if self.num_stream_threads == 0 {
             return refuse("num.stream.threads", &0, "at least 1");
         }
@@ -156,6 +164,13 @@ impl StreamsConfig {
         }
         Ok(())
     }
+}
+
+/// Whether a text is `host:port`; what `HostInfo` reads.
+fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let named = |c: char| c.is_ascii_alphanumeric() || ".-_:%[]".contains(c);
+    !host.is_empty() && host.chars().all(named) && port.parse().is_ok_and(|port: u16| port > 0)
 }
 
 /// librdkafka settings that the engine decides.
@@ -199,6 +214,8 @@ mod tests {
         );
         let text = refused(|config| config.num_stream_threads = 0);
         assert_eq!(text, "setting num.stream.threads: found 0, wanted at least 1");
+        let text = refused(|config| config.application_server = "node1".into());
+        assert!(text.starts_with("setting application.server: found \"node1\""), "{text}");
         let text = refused(|config| config.transaction_timeout = Duration::from_millis(1));
         assert!(text.contains("transaction.timeout.ms"), "{text}");
     }

@@ -5,6 +5,7 @@
 //! Deliberately absent: tasks, stores and the topology. librdkafka's types appear in this folder only.
 
 pub mod librdkafka;
+mod partitioner;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use crate::error::Result;
 use crate::ids::TopicPartition;
 use crate::record::{Headers, RawRecord};
 use crate::time::Timestamp;
+
+pub use partitioner::partition_for_key;
 
 /// Makes clients; one per process.
 pub trait KafkaClients: Send + Sync {
@@ -245,7 +248,24 @@ pub struct NewTopic {
     pub configs: BTreeMap<String, String>,
 }
 
-/// Creates and describes topics.
+/// A member of a consumer group, as the broker tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMember {
+    /// The name that its client gave itself; see [`application_server`].
+    pub client_id: String,
+    /// What it owns; nothing while the group has not settled.
+    pub partitions: Vec<TopicPartition>,
+}
+
+/// What separates a member's name from the address it advertises.
+const ADVERTISED: &str = "-membership@";
+
+/// The address in a member's `client.id`; `None`: it advertises none.
+pub fn application_server(client_id: &str) -> Option<&str> {
+    client_id.rsplit_once(ADVERTISED).map(|(_, address)| address)
+}
+
+/// Creates and describes topics, describes groups.
 pub trait Admin: Send {
     /// What exists of `topics`; the names that do not are absent from the answer.
     fn describe_topics(
@@ -267,6 +287,8 @@ pub trait Admin: Send {
     ) -> Result<()>;
     /// Adds partitions up to `total`.
     fn create_partitions(&mut self, topic: &str, total: i32, timeout: Duration) -> Result<()>;
+    /// The members of a group; none where there is no such group.
+    fn describe_group(&mut self, group: &str, timeout: Duration) -> Result<Vec<GroupMember>>;
     /// Number of live brokers.
     fn broker_count(&mut self, timeout: Duration) -> Result<usize>;
     /// Deletes records before the given offsets (repartition topics).

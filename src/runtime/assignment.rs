@@ -26,7 +26,7 @@ pub(super) fn tasks_of(builder: &TaskBuilder, partitions: &[TopicPartition]) -> 
     tasks
 }
 
-fn leading_topic(builder: &TaskBuilder, subtopology: u32) -> Option<Arc<str>> {
+pub(super) fn leading_topic(builder: &TaskBuilder, subtopology: u32) -> Option<Arc<str>> {
     let first = TaskId { subtopology, partition: 0 };
     let topics = builder.source_partitions(first).into_iter().map(|partition| partition.topic);
     topics.min_by_key(|topic| (-builder.plan.source_topics[topic], topic.clone()))

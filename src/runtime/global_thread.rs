@@ -1,7 +1,7 @@
 //! Feeds global stores: to the end of their topics before anything else starts, and on from there.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::shared::Shared;
@@ -69,6 +69,11 @@ impl GlobalThread {
     pub(super) fn bootstrap(&mut self) -> Result<()> {
         while self.feeds.iter().any(|feed| !feed.complete) && !self.shared.is_stopping() {
             self.step()?;
+        }
+        for task in &self.tasks {
+            let store = task.store();
+            let store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            self.shared.stores.enter_global(store.name(), store.view());
         }
         Ok(())
     }

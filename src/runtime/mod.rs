@@ -11,7 +11,11 @@
 
 mod assignment;
 mod control;
+mod directory;
 mod global_thread;
+mod handle;
+mod host_info;
+mod queries;
 mod rebalance;
 mod restore;
 mod shared;
@@ -31,6 +35,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use self::control::{ControlThread, ThreadHandle, subscription};
+use self::directory::Directory;
 use self::global_thread::GlobalThread;
 use self::restore::{ReplyTo, RestoreCommand, RestoreThread};
 use self::shared::Shared;
@@ -48,6 +53,9 @@ use crate::telemetry::{ClientMetrics, RestoreMetrics, ThreadMetrics};
 use crate::time::{Clock, SystemClock};
 use crate::topology::{PartitionCounts, PartitionPlan, Topology};
 
+pub use self::handle::Handle;
+pub use self::host_info::{HostInfo, KeyQueryMetadata, LagInfo, StreamsMetadata};
+pub use self::queries::StoreQueryParameters;
 pub use self::shared::{TaskInfo, TaskState};
 pub use self::state::State;
 
@@ -104,6 +112,7 @@ pub fn client_settings(config: &StreamsConfig) -> ClientSettings {
     settings.session_timeout = config.session_timeout;
     settings.heartbeat_interval = config.heartbeat_interval;
     settings.exactly_once = config.is_exactly_once();
+    settings.application_server.clone_from(&config.application_server);
     settings.common.clone_from(&config.client);
     settings.consumer.clone_from(&config.consumer);
     settings.producer.clone_from(&config.producer);
@@ -135,41 +144,8 @@ pub struct KafkaStreams {
     plan: Arc<PartitionPlan>,
     state_dir: Arc<StateDir>,
     shared: Arc<Shared>,
+    directory: Arc<Directory>,
     supervisor: Option<JoinHandle<()>>,
-}
-
-/// A view of a running client, for other threads.
-#[derive(Clone)]
-pub struct Handle {
-    shared: Arc<Shared>,
-    topology: Arc<Topology>,
-}
-
-impl Handle {
-    /// What the client is doing.
-    pub fn state(&self) -> State {
-        self.shared.state()
-    }
-
-    /// Where the tasks are and what they do.
-    pub fn tasks(&self) -> Vec<TaskInfo> {
-        self.shared.tasks()
-    }
-
-    /// Why the client failed, if it did.
-    pub fn failure(&self) -> Option<String> {
-        self.shared.failure_text()
-    }
-
-    /// The topology's description.
-    pub fn describe(&self) -> String {
-        self.topology.describe()
-    }
-
-    /// Asks for an ordered stop, and returns at once.
-    pub fn close(&self) {
-        self.shared.request_stop();
-    }
 }
 
 impl KafkaStreams {
@@ -197,11 +173,16 @@ impl KafkaStreams {
         let plan = topics::prepare(&topology, &config, &components.handlers, &mut *admin)?;
         let state_dir = Arc::new(StateDir::open(&config.state_dir, &config.application_id)?);
         let metrics = ClientMetrics::new(&config.application_id);
+        let (topology, config, plan) = (Arc::new(topology), Arc::new(config), Arc::new(plan));
+        let settings = task_settings(&config, &components);
+        let builder = TaskBuilder::new(topology.clone(), plan.clone(), settings);
+        let directory = Directory::new(builder, config.clone(), components.clients.clone());
         Ok(Self {
-            topology: Arc::new(topology),
-            config: Arc::new(config),
+            directory: Arc::new(directory),
+            topology,
+            config,
             components,
-            plan: Arc::new(plan),
+            plan,
             state_dir,
             shared: Arc::new(Shared::new(metrics)),
             supervisor: None,
@@ -241,7 +222,11 @@ impl KafkaStreams {
 
     /// A view for other threads.
     pub fn handle(&self) -> Handle {
-        Handle { shared: self.shared.clone(), topology: self.topology.clone() }
+        Handle {
+            shared: self.shared.clone(),
+            topology: self.topology.clone(),
+            directory: self.directory.clone(),
+        }
     }
 
     /// Waits until the client has stopped.
@@ -280,6 +265,17 @@ impl KafkaStreams {
     }
 }
 
+fn task_settings(config: &StreamsConfig, components: &Components) -> TaskSettings {
+    TaskSettings {
+        application_id: config.application_id.as_str().into(),
+        max_task_idle: config.max_task_idle,
+        store_cache_bytes_max: config.store_cache_bytes_max,
+        handlers: Arc::new(components.handlers.clone()),
+        clock: components.clock.clone(),
+        engines: components.engines.clone(),
+    }
+}
+
 /// What the control thread needs to start everything else.
 struct Launch {
     topology: Arc<Topology>,
@@ -307,16 +303,9 @@ fn supervise(launch: Launch, shared: &Arc<Shared>) {
 
 impl Launch {
     fn run(self) -> Result<()> {
-        let Components { clients, engines, clock, handlers } = self.components.clone();
+        let Components { clients, clock, .. } = self.components.clone();
         let config = self.config.clone();
-        let settings = TaskSettings {
-            application_id: config.application_id.as_str().into(),
-            max_task_idle: config.max_task_idle,
-            store_cache_bytes_max: config.store_cache_bytes_max,
-            handlers: Arc::new(handlers),
-            clock: clock.clone(),
-            engines,
-        };
+        let settings = task_settings(&config, &self.components);
         let mut builder = TaskBuilder::new(self.topology.clone(), self.plan.clone(), settings);
         builder.settings.store_cache_bytes_max /= builder.store_instances().max(1);
         let mut admin = clients.admin()?;

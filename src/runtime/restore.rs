@@ -165,6 +165,7 @@ impl RestoreThread {
             records: 0,
         };
         for index in 0..opened.stores.len() {
+            self.enter(&opened, index);
             if opened.stores[index].changelog.is_some() {
                 self.read_changelog(&mut opened, index)?;
             }
@@ -261,7 +262,13 @@ impl RestoreThread {
         damaged.store.close()?;
         self.builder.wipe_store(&name, &task.folder)?;
         task.stores.insert(index, self.builder.open_store(&name, &task.folder)?);
+        self.enter(task, index);
         self.read_changelog(task, index)
+    }
+
+    fn enter(&self, task: &Restoring, index: usize) {
+        let store = &task.stores[index].store;
+        self.shared.enter_store(task.task, store.name(), store.view());
     }
 
     /// Applies up to a batch; says how many records, and whether the end was reached.
@@ -296,6 +303,9 @@ impl RestoreThread {
     fn log_end(&self, store: &TaskStore, task: TaskId, reached: Option<i64>) -> Option<i64> {
         let topic = store.changelog.clone()?;
         let end = self.consumer.cached_end_offset(&TopicPartition::new(topic, task.partition));
+        if let Some(end) = end {
+            self.shared.stores.note_end(task, store.store.name(), end);
+        }
         reached.filter(|reached| end.is_none_or(|end| end <= *reached))
     }
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::queries::StoreRegistry;
 use super::state::State;
 use crate::error::Error;
 use crate::ids::{TaskId, TopicPartition};
+use crate::store::StoreView;
 use crate::telemetry::ClientMetrics;
 
 /// Where a task is and what it does.
@@ -56,6 +58,8 @@ pub(super) struct Shared {
     /// Committed offsets of repartition topics: what lies before them has been processed and may be deleted.
     processed: Mutex<BTreeMap<TopicPartition, i64>>,
     pub(super) metrics: ClientMetrics,
+    /// What queries may read.
+    pub(super) stores: StoreRegistry,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -73,6 +77,7 @@ impl Shared {
             tasks: Mutex::default(),
             processed: Mutex::default(),
             metrics,
+            stores: StoreRegistry::default(),
         };
         shared.publish(State::Created);
         shared
@@ -162,12 +167,26 @@ impl Shared {
     }
 
     pub(super) fn remove_task(&self, id: TaskId) {
+        self.stores.remove(id);
         lock(&self.tasks).remove(&id);
         self.settle();
     }
 
     pub(super) fn tasks(&self) -> Vec<TaskInfo> {
         lock(&self.tasks).values().cloned().collect()
+    }
+
+    /// Lets queries read a store that was opened, unless its task has gone meanwhile.
+    pub(super) fn enter_store(&self, task: TaskId, name: &Arc<str>, view: Option<StoreView>) {
+        if lock(&self.tasks).contains_key(&task) {
+            self.stores.enter(task, name, view);
+        }
+    }
+
+    /// Whether a task is here and processes.
+    pub(super) fn runs(&self, task: TaskId) -> bool {
+        let runs = |info: &TaskInfo| matches!(info.state, TaskState::Running | TaskState::Retrying);
+        lock(&self.tasks).get(&task).is_some_and(runs)
     }
 
     /// Running once every task is; rebalancing else.

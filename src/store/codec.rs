@@ -1,5 +1,6 @@
 //! Keys and values of a typed store, from and to bytes. Hot path; allocates nothing of its own.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -48,5 +49,44 @@ impl<K, V> Codec<K, V> {
     pub(super) fn write_value(&self, value: &V, out: &mut Vec<u8>) -> Result<bool> {
         out.clear();
         Ok(self.value.serializer().serialize(&self.topic, value, out)? == Encoded::Bytes)
+    }
+
+    /// The bytes of a bound of keys.
+    pub(super) fn bound(&self, bound: Bound<&K>) -> Result<Bound<Vec<u8>>> {
+        let bytes = |key| {
+            let mut out = Vec::new();
+            self.write_key(key, &mut out).map(|()| out)
+        };
+        Ok(match bound {
+            Bound::Unbounded => Bound::Unbounded,
+            Bound::Included(key) => Bound::Included(bytes(key)?),
+            Bound::Excluded(key) => Bound::Excluded(bytes(key)?),
+        })
+    }
+}
+
+impl<K, V> Clone for Codec<K, V> {
+    fn clone(&self) -> Self {
+        Self::new(self.topic.clone(), self.key.clone(), self.value.clone())
+    }
+}
+
+/// The smallest key after all keys that begin with `prefix`; `None` where there is none.
+pub(super) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefix_ends() {
+        assert_eq!(prefix_end(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(prefix_end(b"\xff"), None);
+        assert_eq!(prefix_end(b""), None);
     }
 }

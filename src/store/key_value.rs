@@ -8,10 +8,10 @@ use std::any::Any;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use super::codec::Codec;
+use super::codec::{Codec, prefix_end};
 use super::{
-    ChangelogRecord, ChangelogWriter, Direction, Engine, Scan, StateStore, TransactionalStore,
-    TransactionalStoreOptions,
+    ChangelogRecord, ChangelogWriter, Direction, Engine, KeyValueView, Scan, StateStore, StoreView,
+    TransactionalStore, TransactionalStoreOptions,
 };
 use crate::error::Result;
 use crate::serdes::Serde;
@@ -189,32 +189,12 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
         direction: Direction,
     ) -> Result<KeyValueIter<'_, K, V>> {
         // Scans are rare beside gets: buffers of their own keep this simple.
-        let from = self.bound(keys.start_bound())?;
-        let to = self.bound(keys.end_bound())?;
+        let from = self.codec.bound(keys.start_bound())?;
+        let to = self.codec.bound(keys.end_bound())?;
         let (from, to) = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
         let scan = self.store.scan(from, to, direction)?;
         Ok(KeyValueIter { scan, codec: &self.codec })
     }
-
-    fn bound(&self, bound: Bound<&K>) -> Result<Bound<Vec<u8>>> {
-        let bytes = |key| {
-            let mut out = Vec::new();
-            self.codec.write_key(key, &mut out).map(|()| out)
-        };
-        Ok(match bound {
-            Bound::Unbounded => Bound::Unbounded,
-            Bound::Included(key) => Bound::Included(bytes(key)?),
-            Bound::Excluded(key) => Bound::Excluded(bytes(key)?),
-        })
-    }
-}
-
-/// The smallest key after all keys that begin with `prefix`; `None` where there is none.
-fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
-    let mut end = prefix[..=last].to_vec();
-    end[last] += 1;
-    Some(end)
 }
 
 /// Entries of a [`KeyValueStore`], uncommitted writes included. Borrows the store; ends after the first error of the
@@ -296,6 +276,15 @@ impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
         Box::new(self.store).close()
     }
 
+    fn view(&self) -> Option<StoreView> {
+        Some(KeyValueView::of(
+            self.store.name().clone(),
+            self.store.engine_view(),
+            self.store.value_format(),
+            self.codec.clone(),
+        ))
+    }
+
     fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
@@ -367,12 +356,5 @@ mod tests {
         store.put(&key, &None).unwrap();
         assert_eq!(store.get(&key).unwrap(), None);
         assert_eq!(store.put(&None, &Some(1)).unwrap_err().kind(), crate::ErrorKind::BadRecord);
-    }
-
-    #[test]
-    fn prefix_ends() {
-        assert_eq!(prefix_end(b"a\xff\xff"), Some(b"b".to_vec()));
-        assert_eq!(prefix_end(b"\xff"), None);
-        assert_eq!(prefix_end(b""), None);
     }
 }

@@ -8,6 +8,7 @@
 mod builder;
 mod codec;
 mod key_value;
+mod key_value_view;
 mod memory;
 #[cfg(feature = "rocksdb")]
 pub mod rocksdb;
@@ -18,6 +19,7 @@ mod segmented_state_store;
 mod segments;
 mod session;
 mod transactional;
+mod view;
 mod window;
 mod window_keys;
 
@@ -34,11 +36,16 @@ use segmented_state_store::segmented_state_store;
 
 pub use builder::{StoreBuilder, StoreKind};
 pub use key_value::{KeyValueIter, KeyValueStore};
+pub use key_value_view::{
+    Counted, KeyValueStoreType, KeyValueView, KeyValueViewIter, QueryableStoreType,
+    QueryableStoreTypes, ReadOnlyKeyValueStore,
+};
 pub use memory::{MemoryEngine, MemoryEngines};
 pub use scan::{Scan, Scanned};
 pub use segments::{RowOrder, SegmentedStoreOptions};
 pub use session::{SessionIter, SessionStore};
 pub use transactional::{TransactionalStore, TransactionalStoreOptions};
+pub use view::{EngineView, PageLimits, StoreView};
 pub use window::{WindowIter, WindowStore, WindowStoreOptions, WindowedIter};
 
 /// Which way a scan goes.
@@ -90,6 +97,8 @@ pub trait Engine: Send {
     fn position(&self) -> Option<i64>;
     /// About how many entries there are.
     fn approximate_entries(&self) -> u64;
+    /// The committed state for other threads; it ends with the engine.
+    fn view(&self) -> Arc<dyn EngineView>;
     /// Makes everything written durable and closes.
     fn close(self: Box<Self>) -> Result<()>;
 }
@@ -212,6 +221,10 @@ pub trait StateStore: Any + Send {
     fn restore(&mut self, records: &[ChangelogRecord], position: i64) -> Result<()>;
     /// Closes the engine; uncommitted writes are dropped.
     fn close(self: Box<Self>) -> Result<()>;
+    /// The committed state for interactive queries; `None`: this type of store cannot be queried.
+    fn view(&self) -> Option<StoreView> {
+        None
+    }
     /// For the typed store behind a handle.
     fn as_any_mut(&mut self) -> &mut dyn Any;
     /// For the typed store behind a read-only view.

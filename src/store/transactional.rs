@@ -19,7 +19,8 @@ use bytes::Bytes;
 use super::rows::{Before, RowId, RowState, Rows};
 use super::scan::{DirtyRows, Scan};
 use super::{
-    ChangelogRecord, ChangelogWriter, Direction, Engine, StateStore, ValueFormat, is_empty_range,
+    ChangelogRecord, ChangelogWriter, Direction, Engine, EngineView, StateStore, ValueFormat,
+    is_empty_range,
 };
 use crate::error::{Error, Result};
 use crate::time::Timestamp;
@@ -205,6 +206,16 @@ impl TransactionalStore {
     /// About how many entries were committed.
     pub fn approximate_entries(&self) -> u64 {
         self.engine.approximate_entries()
+    }
+
+    /// The committed state for other threads; values lie in it as [`value_format`](Self::value_format) says.
+    pub fn engine_view(&self) -> Arc<dyn EngineView> {
+        self.engine.view()
+    }
+
+    /// How values lie in the engine.
+    pub fn value_format(&self) -> ValueFormat {
+        self.options.value_format
     }
 
     /// Bytes of all rows in memory, clean and dirty.

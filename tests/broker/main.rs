@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)] // helpers of tests may fail the test
 
 mod aborts;
+mod queries;
 mod reader;
 mod runtime;

@@ -7,4 +7,5 @@ mod conformance;
 mod crash;
 mod engines;
 mod model;
+mod views;
 mod windows;

@@ -10,6 +10,14 @@ struct MemoryCluster {
 }
 
 impl Admin for MemoryCluster {
+    fn describe_group(
+        &mut self,
+        _: &str,
+        _: Duration,
+    ) -> Result<Vec<kstreams::kafka::GroupMember>> {
+        Ok(Vec::new())
+    }
+
     fn describe_topics(
         &mut self,
         topics: &[&str],

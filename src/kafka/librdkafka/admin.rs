@@ -10,12 +10,12 @@ use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr, RDKafkaType};
 
 use super::client::{Client, ErrorText, c_string, millis, text_of};
 use super::config::ClientSettings;
-use super::error;
 use super::partitions::{self, PartitionList};
 use super::queue::Queue;
+use super::{error, groups};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
-use crate::kafka::{Admin, NewTopic, TopicDescription};
+use crate::kafka::{Admin, GroupMember, NewTopic, TopicDescription};
 use crate::time::{Clock, SystemClock};
 
 /// Added to the broker's own time-out while waiting for its answer.
@@ -26,11 +26,11 @@ const METADATA_PAUSE: Duration = Duration::from_millis(20);
 /// The admin client. Fields drop in order: the queue before the client.
 pub(super) struct ClusterAdmin {
     results: Queue,
-    client: Client,
+    pub(super) client: Client,
 }
 
 /// An admin request's answer; freed on drop.
-struct Answer(*mut ffi::rd_kafka_event_t);
+pub(super) struct Answer(pub(super) *mut ffi::rd_kafka_event_t);
 
 impl Drop for Answer {
     fn drop(&mut self) {
@@ -97,7 +97,7 @@ impl ClusterAdmin {
     }
 
     /// Sends a request and waits for its answer.
-    fn request(
+    pub(super) fn request(
         &self,
         attempted: &str,
         timeout: Duration,
@@ -158,7 +158,13 @@ impl ClusterAdmin {
         }
     }
 
-    fn failed(&self, code: Code, attempted: &str, text: &str, timeout: Duration) -> Error {
+    pub(super) fn failed(
+        &self,
+        code: Code,
+        attempted: &str,
+        text: &str,
+        timeout: Duration,
+    ) -> Error {
         match code {
             Code::OperationTimedOut
             | Code::BrokerTransportFailure
@@ -309,6 +315,10 @@ impl Admin for ClusterAdmin {
             topic_outcomes(|count| ffi::rd_kafka_CreatePartitions_result_topics(result, count))
         };
         first_failure("adding partitions to topic", outcomes, &[])
+    }
+
+    fn describe_group(&mut self, group: &str, timeout: Duration) -> Result<Vec<GroupMember>> {
+        groups::describe(self, group, timeout)
     }
 
     fn broker_count(&mut self, timeout: Duration) -> Result<usize> {

@@ -27,6 +27,9 @@ pub struct ClientSettings {
     pub heartbeat_interval: Duration,
     /// Whether transactional producers may be made; without it, asking for one is an error.
     pub exactly_once: bool,
+    /// `application.server`: the address at which other instances find this one, told in the member's `client.id`. Empty:
+    /// none.
+    pub application_server: String,
     /// Extra librdkafka properties of all clients (security, above all).
     pub common: BTreeMap<String, String>,
     /// Extra properties of consumers.
@@ -110,6 +113,7 @@ impl ClientSettings {
             session_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(1),
             exactly_once: true,
+            application_server: String::new(),
             common: BTreeMap::new(),
             consumer: BTreeMap::new(),
             producer: BTreeMap::new(),
@@ -144,7 +148,10 @@ impl ClientSettings {
 
     /// Properties of the group member.
     pub(super) fn membership_properties(&self) -> Properties {
-        let mut properties = self.base("membership");
+        let mut properties = match self.application_server.as_str() {
+            "" => self.base("membership"),
+            address => self.base(&format!("membership@{address}")),
+        };
         add(&mut properties, DEFAULT_CONSUMER);
         extend(&mut properties, &self.common);
         extend(&mut properties, &self.consumer);

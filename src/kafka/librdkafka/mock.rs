@@ -18,7 +18,7 @@ use super::{ClientSettings, LibrdkafkaClients, admin::ClusterAdmin, error};
 use crate::error::{Error, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{
-    Admin, Consumer, ConsumerPurpose, KafkaClients, Membership, NewTopic, Producer,
+    Admin, Consumer, ConsumerPurpose, GroupMember, KafkaClients, Membership, NewTopic, Producer,
     TopicDescription,
 };
 
@@ -179,6 +179,11 @@ impl Admin for MockAdmin {
         Err(Error::invalid(format!(
             "the mock cluster cannot add partitions: \"{topic}\" was to get {total}; create it so"
         )))
+    }
+
+    /// The mock cannot tell; whoever uses it is alone.
+    fn describe_group(&mut self, _group: &str, _timeout: Duration) -> Result<Vec<GroupMember>> {
+        Ok(Vec::new())
     }
 
     fn broker_count(&mut self, timeout: Duration) -> Result<usize> {

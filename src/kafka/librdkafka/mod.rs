@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod consumer;
 mod error;
+mod groups;
 mod membership;
 mod mock;
 mod partitions;

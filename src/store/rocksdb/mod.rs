@@ -26,10 +26,13 @@ mod options;
 use std::borrow::Cow;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use rocksdb::{DB, DBRawIterator, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
 
+use super::view::{EngineView, PageLimits, closed};
 use super::{Change, Direction, Engine, EngineIter, Engines, Entry, is_empty_range};
 use crate::error::{Error, ErrorKind, Result};
 pub use options::RocksDbOptions;
@@ -84,8 +87,13 @@ impl Engines for RocksDbEngines {
         let position = read_position(&db, store)?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
-        let store = store.to_owned();
-        Ok(Box::new(RocksDbEngine { db, store, position, write_options, batch_bytes: 0 }))
+        let db = Arc::new(db);
+        let shared = Arc::new(Shared {
+            store: store.to_owned(),
+            db: RwLock::new(Some(db.clone())),
+            position: AtomicI64::new(position.unwrap_or(NO_POSITION)),
+        });
+        Ok(Box::new(RocksDbEngine { db, shared, position, write_options, batch_bytes: 0 }))
     }
 
     fn wipe(&self, folder: &Path, store: &str) -> Result<()> {
@@ -110,27 +118,93 @@ impl Engines for RocksDbEngines {
     }
 }
 
+/// What stands for no position in [`Shared::position`].
+const NO_POSITION: i64 = -1;
+
 struct RocksDbEngine {
-    db: DB,
-    store: String,
+    db: Arc<DB>,
+    shared: Arc<Shared>,
     position: Option<i64>,
     write_options: WriteOptions,
     /// What the last batch needed.
     batch_bytes: usize,
 }
 
-impl RocksDbEngine {
+/// What views have of an engine. RocksDB serves any number of readers beside the one writer.
+struct Shared {
+    store: String,
+    /// `None` once the engine is closed. Views hold the lock while they read, so that closing waits for a page at most, and
+    /// the database is truly closed, its files' lock released, when the engine is dropped.
+    db: RwLock<Option<Arc<DB>>>,
+    position: AtomicI64,
+}
+
+impl Shared {
     fn error(&self, attempted: &str, error: rocksdb::Error) -> Error {
-        let kind = if is_damage(&error) { ErrorKind::TaskCorrupted } else { ErrorKind::Fatal };
-        Error::new(kind, format!("{attempted} store \"{}\": {error}", self.store))
+        engine_error(&self.store, attempted, error)
     }
+
+    fn read<T>(&self, read: impl FnOnce(&DB) -> Result<T>) -> Result<T> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        read(db.as_ref().ok_or_else(|| closed(&self.store))?)
+    }
+}
+
+impl Drop for RocksDbEngine {
+    fn drop(&mut self) {
+        *self.shared.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn engine_error(store: &str, attempted: &str, error: rocksdb::Error) -> Error {
+    let kind = if is_damage(&error) { ErrorKind::TaskCorrupted } else { ErrorKind::Fatal };
+    Error::new(kind, format!("{attempted} store \"{store}\": {error}"))
+}
+
+fn get(db: &DB, store: &str, key: &[u8]) -> Result<Option<Bytes>> {
+    let value = db.get_pinned(key_on_disk(key));
+    let value = value.map_err(|error| engine_error(store, "reading", error))?;
+    Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+}
+
+fn scan<'a>(
+    db: &'a DB,
+    store: &'a str,
+    from: Bound<&[u8]>,
+    to: Bound<&[u8]>,
+    direction: Direction,
+) -> EngineIter<'a> {
+    if is_empty_range(from, to) {
+        return Box::new(std::iter::empty());
+    }
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(match from {
+        Bound::Unbounded => FIRST_KEY.to_vec(),
+        Bound::Included(key) => key_on_disk(key).into_owned(),
+        Bound::Excluded(key) => successor(key_on_disk(key)),
+    });
+    match to {
+        Bound::Unbounded => {}
+        Bound::Included(key) => options.set_iterate_upper_bound(successor(key_on_disk(key))),
+        Bound::Excluded(key) => options.set_iterate_upper_bound(key_on_disk(key).into_owned()),
+    }
+    let mut iter = db.raw_iterator_opt(options);
+    match direction {
+        Direction::Forward => iter.seek_to_first(),
+        Direction::Backward => iter.seek_to_last(),
+    }
+    Box::new(RocksDbIter { store, iter, direction, is_ended: false })
+}
+
+fn approximate_entries(db: &DB, position: Option<i64>) -> u64 {
+    let estimate = db.property_int_value(rocksdb::properties::ESTIMATE_NUM_KEYS);
+    let entries = estimate.ok().flatten().unwrap_or(0);
+    entries.saturating_sub(u64::from(position.is_some()))
 }
 
 impl Engine for RocksDbEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let value = self.db.get_pinned(key_on_disk(key));
-        let value = value.map_err(|error| self.error("reading", error))?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        get(&self.db, &self.shared.store, key)
     }
 
     fn range(
@@ -139,26 +213,7 @@ impl Engine for RocksDbEngine {
         to: Bound<&[u8]>,
         direction: Direction,
     ) -> Result<EngineIter<'_>> {
-        if is_empty_range(from, to) {
-            return Ok(Box::new(std::iter::empty()));
-        }
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(match from {
-            Bound::Unbounded => FIRST_KEY.to_vec(),
-            Bound::Included(key) => key_on_disk(key).into_owned(),
-            Bound::Excluded(key) => successor(key_on_disk(key)),
-        });
-        match to {
-            Bound::Unbounded => {}
-            Bound::Included(key) => options.set_iterate_upper_bound(successor(key_on_disk(key))),
-            Bound::Excluded(key) => options.set_iterate_upper_bound(key_on_disk(key).into_owned()),
-        }
-        let mut iter = self.db.raw_iterator_opt(options);
-        match direction {
-            Direction::Forward => iter.seek_to_first(),
-            Direction::Backward => iter.seek_to_last(),
-        }
-        Ok(Box::new(RocksDbIter { engine: self, iter, direction, is_ended: false }))
+        Ok(scan(&self.db, &self.shared.store, from, to, direction))
     }
 
     fn write(
@@ -181,8 +236,9 @@ impl Engine for RocksDbEngine {
         self.batch_bytes = batch.size_in_bytes();
         self.db
             .write_opt(batch, &self.write_options)
-            .map_err(|error| self.error("writing to", error))?;
+            .map_err(|error| self.shared.error("writing to", error))?;
         self.position = position.or(self.position);
+        self.shared.position.store(self.position.unwrap_or(NO_POSITION), Ordering::Relaxed);
         Ok(())
     }
 
@@ -196,7 +252,7 @@ impl Engine for RocksDbEngine {
         batch.delete_range(&*from, &*to);
         self.db
             .write_opt(batch, &self.write_options)
-            .map_err(|error| self.error("deleting a range of", error))
+            .map_err(|error| self.shared.error("deleting a range of", error))
     }
 
     fn position(&self) -> Option<i64> {
@@ -204,20 +260,49 @@ impl Engine for RocksDbEngine {
     }
 
     fn approximate_entries(&self) -> u64 {
-        let estimate = self.db.property_int_value(rocksdb::properties::ESTIMATE_NUM_KEYS);
-        let entries = estimate.ok().flatten().unwrap_or(0);
-        entries.saturating_sub(u64::from(self.position.is_some()))
+        approximate_entries(&self.db, self.position)
+    }
+
+    fn view(&self) -> Arc<dyn EngineView> {
+        self.shared.clone()
     }
 
     fn close(self: Box<Self>) -> Result<()> {
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db.flush_opt(&options).map_err(|error| self.error("flushing", error))
+        self.db.flush_opt(&options).map_err(|error| self.shared.error("flushing", error))
+    }
+}
+
+impl EngineView for Shared {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.read(|db| get(db, &self.store, key))
+    }
+
+    fn page(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        direction: Direction,
+        limits: PageLimits,
+    ) -> Result<Vec<Entry>> {
+        // An iterator of RocksDB reads the state of the moment it was made.
+        self.read(|db| limits.collect(&mut *scan(db, &self.store, from, to, direction)))
+    }
+
+    fn approximate_entries(&self) -> Result<u64> {
+        let position = EngineView::position(self)?;
+        self.read(|db| Ok(approximate_entries(db, position)))
+    }
+
+    fn position(&self) -> Result<Option<i64>> {
+        let position = self.position.load(Ordering::Relaxed);
+        self.read(|_| Ok((position != NO_POSITION).then_some(position)))
     }
 }
 
 struct RocksDbIter<'a> {
-    engine: &'a RocksDbEngine,
+    store: &'a str,
     iter: DBRawIterator<'a>,
     direction: Direction,
     is_ended: bool,
@@ -233,7 +318,7 @@ impl Iterator for RocksDbIter<'_> {
         let Some((key, value)) = self.iter.item() else {
             self.is_ended = true;
             let error = self.iter.status().err()?;
-            return Some(Err(self.engine.error("scanning", error)));
+            return Some(Err(engine_error(self.store, "scanning", error)));
         };
         let entry = (Bytes::copy_from_slice(user_key(key)), Bytes::copy_from_slice(value));
         match self.direction {

@@ -110,6 +110,8 @@ pub struct RegistrySettings {
 pub struct HttpSettings {
     /// `address:port`; port 0 takes a free one, empty opens none.
     pub bind: String,
+    /// `application.server`: where others reach it; empty: `bind`.
+    pub advertised: String,
 }
 
 /// Logs, on standard error.
@@ -181,7 +183,7 @@ impl Default for RegistrySettings {
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { bind: "127.0.0.1:9464".into() }
+        Self { bind: "127.0.0.1:9464".into(), advertised: String::new() }
     }
 }
 
@@ -204,6 +206,7 @@ impl Settings {
         StreamsConfig {
             application_id: self.application_id(topology),
             bootstrap_servers: kafka.bootstrap_servers.clone(),
+            application_server: self.application_server(),
             client_id: kafka.client_id.clone(),
             group_instance_id: self.group_instance_id(),
             state_dir: kafka.state_dir.clone(),
@@ -293,6 +296,18 @@ impl Settings {
         Ok(())
     }
 
+    /// Where other instances and the command line find this one: what is advertised, or where it listens if that is one address.
+    pub fn application_server(&self) -> String {
+        let HttpSettings { bind, advertised } = &self.http;
+        let is_address =
+            |bind: &std::net::SocketAddr| bind.port() != 0 && !bind.ip().is_unspecified();
+        match bind.parse::<std::net::SocketAddr>() {
+            _ if !advertised.is_empty() => advertised.clone(),
+            Ok(bind) if is_address(&bind) => bind.to_string(),
+            _ => String::new(),
+        }
+    }
+
     fn group_instance_id(&self) -> Option<String> {
         let id = &self.kafka.group_instance_id;
         (!id.is_empty()).then(|| id.clone())
@@ -312,7 +327,9 @@ mod tests {
         let settings = Settings::default();
         settings.validate().unwrap();
         let config = settings.streams_config("manager-assignment");
-        assert_eq!(config, StreamsConfig::new("manager-assignment", "127.0.0.1:9092"));
+        let mut wanted = StreamsConfig::new("manager-assignment", "127.0.0.1:9092");
+        wanted.application_server = "127.0.0.1:9464".to_owned();
+        assert_eq!(config, wanted);
     }
 
     #[test]

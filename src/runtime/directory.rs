@@ -1,0 +1,165 @@
+//! Which instance has which partitions: the group's own members, asked of the broker.
+//!
+//! Kafka Streams sends `application.server` in the user data of its own assignor. librdkafka's `range` sends none and lets
+//! nobody add any, so the address travels in the one text of a member that is ours to choose and that every broker gives
+//! back with the assignment: its `client.id` ends in `-membership@host:port`. One DescribeGroups answer therefore
+//! holds addresses and assignments of one generation, with either group protocol, and there is nothing to expire or to
+//! clean up, as there would be with a topic of addresses or in the metadata of committed offsets.
+//!
+//! Called by queries, on any thread; asks the broker at most once in [`AGE_MAX`] while answers are found.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::assignment::{leading_topic, tasks_of};
+use super::host_info::{HostInfo, KeyQueryMetadata, StreamsMetadata};
+use crate::config::StreamsConfig;
+use crate::error::{Error, Result};
+use crate::ids::{TaskId, TopicPartition};
+use crate::kafka::{Admin, GroupMember, KafkaClients, application_server, partition_for_key};
+use crate::serdes::{Encoded, Serde};
+use crate::task::TaskBuilder;
+
+/// How old an answer of the broker may be. A key's owner that has moved says so itself, so this is only a bound of requests.
+const AGE_MAX: Duration = Duration::from_secs(1);
+
+/// Finds the instances of the application.
+pub(super) struct Directory {
+    builder: TaskBuilder,
+    config: Arc<StreamsConfig>,
+    clients: Arc<dyn KafkaClients>,
+    asked: Mutex<Asked>,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// Made when it is first needed.
+    admin: Option<Box<dyn Admin>>,
+    /// When, on the monotonic clock, and what was answered.
+    answer: Option<(Duration, Arc<Vec<GroupMember>>)>,
+}
+
+impl Directory {
+    pub(super) fn new(
+        builder: TaskBuilder,
+        config: Arc<StreamsConfig>,
+        clients: Arc<dyn KafkaClients>,
+    ) -> Self {
+        Self { builder, config, clients, asked: Mutex::default() }
+    }
+
+    /// The names of all stores that tasks have.
+    pub(super) fn has_store(&self, name: &str) -> bool {
+        let topology = &self.builder.topology;
+        let mut globals = topology.global_stores.iter().map(|global| global.builder.name());
+        topology.stores.contains_key(name) || globals.any(|global| &**global == name)
+    }
+
+    pub(super) fn unknown_store(&self, name: &str) -> Error {
+        let known: Vec<&str> = self.builder.topology.stores.keys().map(|name| &**name).collect();
+        Error::invalid(format!(
+            "found no store \"{name}\" in the topology, wanted one of: {}",
+            known.join(", ")
+        ))
+    }
+
+    /// The instances that advertise an address, by it.
+    pub(super) fn instances(&self) -> Result<Vec<StreamsMetadata>> {
+        let members = self.members(AGE_MAX)?;
+        let mut instances: Vec<StreamsMetadata> =
+            members.iter().filter_map(|member| self.instance(member)).collect();
+        instances.sort_by(|a, b| a.host_info.cmp(&b.host_info));
+        Ok(instances)
+    }
+
+    fn instance(&self, member: &GroupMember) -> Option<StreamsMetadata> {
+        let host_info = application_server(&member.client_id)?.parse().ok()?;
+        let tasks = tasks_of(&self.builder, &member.partitions);
+        let state_store_names: BTreeSet<Arc<str>> =
+            tasks.iter().flat_map(|task| self.builder.store_names(*task)).collect();
+        let topic_partitions: BTreeSet<TopicPartition> =
+            tasks.iter().flat_map(|task| self.builder.source_partitions(*task)).collect();
+        Some(StreamsMetadata { host_info, state_store_names, topic_partitions })
+    }
+
+    /// The partition of a key in a store: that of a record with this key in the topics that feed it.
+    pub(super) fn partition_of<K>(&self, store: &str, key: &K, serde: &Serde<K>) -> Result<i32> {
+        let task = self.task_of(store)?;
+        let topic = leading_topic(&self.builder, task.subtopology)
+            .ok_or_else(|| self.unknown_store(store))?;
+        let mut bytes = Vec::new();
+        match serde.serializer().serialize(&topic, key, &mut bytes)? {
+            Encoded::Bytes => Ok(partition_for_key(&bytes, self.partitions(store)?)),
+            Encoded::Null => Err(Error::invalid(format!(
+                "querying store \"{store}\": found a null key, wanted one that is not null"
+            ))),
+        }
+    }
+
+    /// How many partitions a store has.
+    pub(super) fn partitions(&self, store: &str) -> Result<i32> {
+        let task = self.task_of(store)?;
+        Ok(self.builder.plan.tasks[task.subtopology as usize])
+    }
+
+    /// Who has a partition of a store; `None`: nobody, the group is about to settle, or its owner advertises no address.
+    pub(super) fn owner(
+        &self,
+        store: &str,
+        partition: i32,
+        is_here: impl Fn(TaskId) -> bool,
+    ) -> Result<Option<KeyQueryMetadata>> {
+        let task = TaskId { partition, ..self.task_of(store)? };
+        let found = |active_host: HostInfo| KeyQueryMetadata {
+            active_host,
+            standby_hosts: Vec::new(),
+            partition,
+        };
+        if is_here(task) && !self.config.application_server.is_empty() {
+            return self.config.application_server.parse().map(|host| Some(found(host)));
+        }
+        let owner = |members: &[GroupMember]| {
+            let has_it =
+                |member: &&GroupMember| tasks_of(&self.builder, &member.partitions).contains(&task);
+            let member = members.iter().find(has_it)?;
+            application_server(&member.client_id)?.parse::<HostInfo>().ok()
+        };
+        let host = match owner(&self.members(AGE_MAX)?) {
+            Some(host) => Some(host),
+            // The answer may be of a moment when nobody had it.
+            None => owner(&self.members(Duration::ZERO)?),
+        };
+        Ok(host.map(found))
+    }
+
+    /// A task that has the store; only its subtopology counts.
+    fn task_of(&self, store: &str) -> Result<TaskId> {
+        let tasks = self.builder.subtopologies.iter().filter(|sub| !sub.global);
+        tasks
+            .map(|sub| TaskId { subtopology: sub.id, partition: 0 })
+            .find(|task| self.builder.store_names(*task).iter().any(|name| &**name == store))
+            .ok_or_else(|| self.unknown_store(store))
+    }
+
+    /// The group's members as the broker has them, no older than `age`.
+    fn members(&self, age: Duration) -> Result<Arc<Vec<GroupMember>>> {
+        let now = self.builder.settings.clock.monotonic();
+        // Held over the request: a second query waits for this answer instead of asking for its own.
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, members)) = &asked.answer
+            && now.saturating_sub(*at) < age
+        {
+            return Ok(members.clone());
+        }
+        if asked.admin.is_none() {
+            asked.admin = Some(self.clients.admin()?);
+        }
+        let admin = asked.admin.as_mut().expect("just made");
+        let members =
+            admin.describe_group(&self.config.application_id, self.config.request_timeout)?;
+        let members = Arc::new(members);
+        asked.answer = Some((now, members.clone()));
+        Ok(members)
+    }
+}
