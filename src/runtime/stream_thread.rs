@@ -4,6 +4,7 @@
 //! while there are records to process.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,11 +21,15 @@ use crate::ids::{TaskId, TopicPartition};
 use crate::kafka::{Consumer, GroupMetadata, OffsetCommitter, PartitionSlot, StartOffset};
 use crate::task::{Step, StreamTask, TaskBuilder};
 use crate::telemetry::{Phase, ThreadMetrics};
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
 use crate::topology::PartitionCounts;
 
 /// Records that one task may process before the next one gets its turn.
 const SLICE_RECORDS: usize = 500;
+/// Records between two looks at the clock.
+const LOOK_RECORDS: usize = 16;
+/// The longest turn of all tasks together, before commits and commands are looked at again; `commit.interval.ms` if that is less.
+const TURN_MAX: Duration = Duration::from_secs(1);
 /// The longest sleep of an idle thread.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// Back-off of a task whose record meets an error that goes away by itself.
@@ -98,6 +103,8 @@ pub(super) struct StreamThread {
 pub(super) struct Running {
     pub(super) thread: StreamThread,
     pub(super) tasks: BTreeMap<TaskId, Active>,
+    /// Whose turn comes first, where the last turn was over before all had theirs.
+    next_task: Option<TaskId>,
     pub(super) restoring: Vec<TaskId>,
     pub(super) group: Option<GroupMetadata>,
     last_commit: Duration,
@@ -115,6 +122,7 @@ impl StreamThread {
         let mut running = Running {
             thread: self,
             tasks: BTreeMap::new(),
+            next_task: None,
             restoring: Vec::new(),
             group: None,
             last_commit: now,
@@ -197,30 +205,44 @@ impl Running {
         Ok(arrived)
     }
 
+    /// A slice of every task, in turn; cut short where it takes so long that a commit is due. The next turn then goes on where this one stopped.
     fn process(&mut self) -> Result<usize> {
         let (clock, now) = (self.thread.builder.settings.clock.clone(), self.now());
-        let wall = clock.now();
+        let slice = Slice {
+            wall: clock.now(),
+            end: now + self.thread.config.commit_interval.min(TURN_MAX),
+        };
+        let first = self.next_task.take().unwrap_or(TaskId { subtopology: 0, partition: 0 });
         let mut processed = 0;
-        for active in self.tasks.values_mut().filter(|active| !active.suspended) {
-            if active.retry_at.is_some_and(|at| now < at) {
-                continue;
-            }
-            let before = processed;
-            let outcome = run_slice(active, wall, &mut self.thread.sink, &mut processed);
-            self.thread.metrics.processed(processed - before);
-            match outcome {
-                Ok(()) => {
-                    if active.retrying_since.take().is_some() {
-                        self.thread.shared.set_task_state(active.task.id(), TaskState::Running);
+        for range in
+            [(Bound::Included(first), Bound::Unbounded), (Bound::Unbounded, Bound::Excluded(first))]
+        {
+            for (id, active) in self.tasks.range_mut(range) {
+                if active.suspended || active.retry_at.is_some_and(|at| now < at) {
+                    continue;
+                }
+                if clock.monotonic() >= slice.end {
+                    self.next_task = Some(*id);
+                    return Ok(processed);
+                }
+                let before = processed;
+                let outcome =
+                    run_slice(active, &slice, &*clock, &mut self.thread.sink, &mut processed);
+                self.thread.metrics.processed(processed - before);
+                match outcome {
+                    Ok(()) => {
+                        if active.retrying_since.take().is_some() {
+                            self.thread.shared.set_task_state(active.task.id(), TaskState::Running);
+                        }
+                        active.retry_at = None;
+                        active.retry_backoff = RETRY_BACKOFF_MIN;
                     }
-                    active.retry_at = None;
-                    active.retry_backoff = RETRY_BACKOFF_MIN;
+                    Err(error) if error.kind() == ErrorKind::Retriable => {
+                        let timeout = self.thread.config.task_timeout;
+                        back_off(active, now, timeout, error, &self.thread.shared)?;
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) if error.kind() == ErrorKind::Retriable => {
-                    let timeout = self.thread.config.task_timeout;
-                    back_off(active, now, timeout, error, &self.thread.shared)?;
-                }
-                Err(error) => return Err(error),
             }
         }
         Ok(processed)
@@ -400,19 +422,30 @@ impl Running {
     }
 }
 
+/// What one task may do in a turn.
+struct Slice {
+    wall: Timestamp,
+    /// On the monotonic clock.
+    end: Duration,
+}
+
 /// Takes up to a slice of a task's records through it, and calls what is due on either clock.
 fn run_slice(
     active: &mut Active,
-    wall: Timestamp,
+    slice: &Slice,
+    clock: &dyn Clock,
     sink: &mut ProducerSink,
     processed: &mut usize,
 ) -> Result<()> {
-    for _ in 0..SLICE_RECORDS {
-        match active.task.process_next(wall, sink)? {
+    for count in 1..=SLICE_RECORDS {
+        match active.task.process_next(slice.wall, sink)? {
             Step::Processed => *processed += 1,
             Step::Idle => break,
         }
         active.task.punctuate_stream_time(sink)?;
+        if count % LOOK_RECORDS == 0 && clock.monotonic() >= slice.end {
+            break;
+        }
     }
     active.task.punctuate_wall_clock(sink)?;
     Ok(())

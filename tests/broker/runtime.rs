@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use kstreams::{
     KafkaStreams, ProcessingGuarantee, State, StreamsBuilder, StreamsConfig, TaskState, Topology,
 };
 use test_support::{
-    DEADLINE, Message, Outcome, Topic, create_topic, produce, read_committed, unique, wait_until,
+    DEADLINE, Follower, Message, Outcome, Topic, create_topic, produce, read_committed, unique,
+    wait_until,
 };
 
 pub(super) fn config(application: &str, state: &Path) -> StreamsConfig {
     let mut config = StreamsConfig::new(application, test_support::bootstrap());
     config.state_dir = state.to_owned();
-    config.session_timeout = std::time::Duration::from_secs(6);
-    config.heartbeat_interval = std::time::Duration::from_secs(1);
+    config.session_timeout = Duration::from_secs(6);
+    config.heartbeat_interval = Duration::from_secs(1);
     config
 }
 
@@ -136,13 +138,13 @@ fn a_transaction_that_timed_out_is_processed_again_by_another_producer() {
         .stream::<String, String>(&input)
         .peek(|key, _| {
             if key == "5" {
-                STALL.call_once(|| std::thread::park_timeout(std::time::Duration::from_secs(4)));
+                STALL.call_once(|| std::thread::park_timeout(Duration::from_secs(4)));
             }
         })
         .to(&output);
     let state = tempfile::tempdir().unwrap();
     let mut config = config(&application, state.path());
-    config.transaction_timeout = std::time::Duration::from_secs(1);
+    config.transaction_timeout = Duration::from_secs(1);
     let message = |n: i32| Message {
         key: Some(n.to_string().into_bytes()),
         value: Some(b"value".to_vec()),
@@ -157,6 +159,37 @@ fn a_transaction_that_timed_out_is_processed_again_by_another_producer() {
     assert!(STALL.is_completed());
 }
 
+/// All tasks' records that wait take six times as long as a transaction may last: a turn is cut short in time.
+#[test]
+fn slow_tasks_commit_before_their_transaction_times_out() {
+    const RECORDS: i32 = 6 * 200;
+    let application = unique("slow");
+    let (input, output) = (format!("{application}-in"), format!("{application}-out"));
+    topics(&input, &output);
+    let builder = StreamsBuilder::new();
+    let work = |_: &String, _: &String| std::thread::park_timeout(Duration::from_millis(5));
+    builder.stream::<String, String>(&input).peek(work).to(&output);
+    let state = tempfile::tempdir().unwrap();
+    let mut config = config(&application, state.path());
+    config.transaction_timeout = Duration::from_secs(1);
+    let message = |n: i32| Message {
+        key: Some(n.to_string().into_bytes()),
+        value: Some(b"value".to_vec()),
+        partition: Some(n % 6),
+        ..Message::default()
+    };
+    produce(&input, &(0..RECORDS).map(message).collect::<Vec<_>>(), Outcome::Plain);
+    let mut streams = started(builder.build().unwrap(), config);
+    let wanted = usize::try_from(RECORDS).unwrap();
+    wait_until("all records", DEADLINE, || read_committed(&output).len() >= wanted);
+    streams.close(DEADLINE).unwrap();
+    assert_eq!(read_committed(&output).len(), wanted);
+    let (mut all, mut follower) = (0, Follower::uncommitted(&output));
+    wait_until("the end of the output", DEADLINE, || follower.look(&mut |_| all += 1));
+    // A busy machine may let one transaction run out of time; uncut turns would do it again and again.
+    assert!(all - wanted < wanted / 2, "{} records were sent in vain", all - wanted);
+}
+
 #[test]
 fn processed_records_of_repartition_topics_are_deleted() {
     let application = unique("purge");
@@ -164,7 +197,7 @@ fn processed_records_of_repartition_topics_are_deleted() {
     topics(&input, &output);
     let state = tempfile::tempdir().unwrap();
     let mut config = config(&application, state.path());
-    config.repartition_purge_interval = std::time::Duration::from_millis(200);
+    config.repartition_purge_interval = Duration::from_millis(200);
     lines(&input, 0..300);
     let mut streams = started(word_count(&input, &output), config);
     wait_until("all words to be counted", DEADLINE, || total(&output, "all") == 300);
