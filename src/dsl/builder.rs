@@ -9,7 +9,7 @@ use super::params::{Consumed, Materialized};
 use super::plan::SharedPlan;
 use super::stream::KStream;
 use super::table::{KTable, SourceState, TableSpec};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::operators::{GlobalTableSource, TableSource, store_getter};
 use crate::processor::{NegativeTimestamp, ProcessorSupplier, TimestampExtractor};
 use crate::record::RawRecord;
@@ -108,6 +108,7 @@ impl StreamsBuilder {
         let (source, processor, store) = self.table_names(topic, &consumed, &materialized);
         let state = SourceState::new(materialized.name.is_some());
         let Consumed { key_serde, value_serde, extractor, .. } = consumed;
+        let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
         let write = {
             let (source, processor, store) = (source.clone(), processor.clone(), store.clone());
@@ -132,7 +133,10 @@ impl StreamsBuilder {
                 Ok(())
             }
         };
-        let node = self.plan.borrow_mut().add(processor.clone(), &[], Box::new(write));
+        let mut plan = self.plan.borrow_mut();
+        let node = plan.add(processor.clone(), &[], Box::new(write));
+        plan.set_output_versioned(node, is_versioned);
+        drop(plan);
         KTable::new(TableSpec {
             plan: self.plan.clone(),
             node,
@@ -170,6 +174,7 @@ impl StreamsBuilder {
         let (source, processor, store) = self.table_names(topic, &consumed, &materialized);
         let Consumed { key_serde, value_serde, extractor, .. } = consumed;
         let materialized = materialized.with_logging_disabled();
+        let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
         let write = {
             let (store, topic) = (store.clone(), topic.to_owned());
@@ -182,6 +187,11 @@ impl StreamsBuilder {
                 processor_name: processor.to_string(),
             };
             move |topology: &mut Topology, _: &[&str]| {
+                if is_versioned {
+                    return Err(Error::invalid(format!(
+                        "global store \"{store}\": found a versioned one, wanted an unversioned one: global tables have no history"
+                    )));
+                }
                 let supplier = move || GlobalTableSource::<K, V>::new(store.clone());
                 topology.add_global_store_of(builder, feed, supplier)
             }
@@ -312,8 +322,19 @@ where
     ) -> Arc<dyn StoreBuilder> {
         let (key, value) =
             self.serdes.clone().unwrap_or_else(|| (key_serde.clone(), value_serde.clone()));
+        let in_memory = self.kind == crate::store::StoreKind::InMemory;
+        if let Some(history) = self.history_retention {
+            let mut builder = Stores::versioned_key_value_store_with(name, history, key, value);
+            if in_memory {
+                builder = builder.in_memory();
+            }
+            return Arc::new(match &self.logging {
+                Some(configs) => builder.logging_enabled(configs.clone()),
+                None => builder.logging_disabled(),
+            });
+        }
         let mut builder = Stores::key_value_store_with(name, key, value).timestamped();
-        if self.kind == crate::topology::StoreKind::InMemory {
+        if in_memory {
             builder = builder.in_memory();
         }
         builder = match &self.logging {

@@ -91,6 +91,7 @@ where
         } else {
             (self.stream.node, self.stream.sources.clone())
         };
+        let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, key_serde, &value_serde);
         let (step, sends_old) = (Arc::new(step), Rc::new(Cell::new(false)));
         let write = {
@@ -109,6 +110,7 @@ where
         };
         let mut plan = self.stream.plan.borrow_mut();
         let node = plan.add(name.clone(), &[parent], Box::new(write));
+        plan.set_output_versioned(node, is_versioned);
         drop(plan);
         KTable::new(TableSpec {
             plan: self.stream.plan.clone(),

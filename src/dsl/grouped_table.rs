@@ -45,17 +45,21 @@ where
         let selector = Arc::new(selector);
         let mut plan = spec.plan.borrow_mut();
         let name = plan.node_name(grouped.name.as_ref(), "KTABLE-SELECT-");
+        let versioned = Rc::new(Cell::new(false));
         let write = {
-            let name = name.clone();
+            let (name, versioned) = (name.clone(), versioned.clone());
             move |topology: &mut Topology, parents: &[&str]| {
+                let is_versioned = versioned.get();
                 let supplier = move || TableRepartitionMap::<K2, V2, _> {
                     selector: selector.clone(),
+                    is_versioned,
                     types: PhantomData,
                 };
                 topology.add_processor::<K, Change<V>, _, _, _>(&name, supplier, parents, &[])
             }
         };
         let node = plan.add(name, &[spec.node], Box::new(write));
+        plan.mark_versioned_semantics(node, vec![versioned]);
         drop(plan);
         (spec.enable_old_values)(true);
         KGroupedTable { plan: spec.plan.clone(), node, grouped, repartition: RefCell::default() }
@@ -144,6 +148,7 @@ where
         let topic = self.grouped.name.clone().unwrap_or_else(|| store.clone());
         let (parent, source) = self.repartitioned(&format!("{topic}-repartition"), sink, source);
         let key_serde = &self.grouped.key_serde;
+        let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, key_serde, &value_serde);
         let (add, subtract, sends_old) =
             (Arc::new(add), Arc::new(subtract), Rc::new(Cell::new(false)));
@@ -162,7 +167,10 @@ where
                 topology.add_state_store_of(builder, &[&name])
             }
         };
-        let node = self.plan.borrow_mut().add(name.clone(), &[parent], Box::new(write));
+        let mut plan = self.plan.borrow_mut();
+        let node = plan.add(name.clone(), &[parent], Box::new(write));
+        plan.set_output_versioned(node, is_versioned);
+        drop(plan);
         KTable::new(TableSpec {
             plan: self.plan.clone(),
             node,

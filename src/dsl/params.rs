@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::processor::{StreamPartitioner, TimestampExtractor};
 use crate::serdes::{DefaultSerde, Serde};
@@ -187,6 +188,7 @@ pub struct Materialized<K, V> {
     pub(super) serdes: Option<(Serde<K>, Serde<V>)>,
     pub(super) kind: StoreKind,
     pub(super) logging: Option<BTreeMap<String, String>>,
+    pub(super) history_retention: Option<Duration>,
 }
 
 impl<K, V> Default for Materialized<K, V> {
@@ -196,6 +198,7 @@ impl<K, V> Default for Materialized<K, V> {
             serdes: None,
             kind: StoreKind::Persistent,
             logging: Some(BTreeMap::new()),
+            history_retention: None,
         }
     }
 }
@@ -221,6 +224,17 @@ impl<K, V> Materialized<K, V> {
     pub fn in_memory(mut self) -> Self {
         self.kind = StoreKind::InMemory;
         self
+    }
+
+    /// Keeps every version of each row in a store of this name, as far back as `history_retention` behind stream time, and tells late
+    /// updates from latest ones: aggregations and joins of the table leave late ones out. Not for global and windowed tables.
+    /// Source: `Materialized.as(Stores.persistentVersionedKeyValueStore(…))` (KIP-889, KIP-914).
+    pub fn versioned(store: &str, history_retention: Duration) -> Self {
+        Self { history_retention: Some(history_retention), ..Self::named(store) }
+    }
+
+    pub(super) fn is_versioned(&self) -> bool {
+        self.history_retention.is_some()
     }
 
     /// Makes no changelog.

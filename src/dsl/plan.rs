@@ -29,6 +29,10 @@ pub(super) struct PlanNode {
     drops_null_keys: Option<Rc<Cell<bool>>>,
     /// A stream source: its topics and type, for merging equal ones.
     source: Option<(Vec<String>, TypeTag)>,
+    /// Whether the table behind the node is versioned; `None`: as its parents are.
+    output_versioned: Option<bool>,
+    /// What an operator learns at the end: whether the table behind each parent is versioned.
+    parents_versioned: Vec<Rc<Cell<bool>>>,
 }
 
 #[derive(Default)]
@@ -77,6 +81,8 @@ impl Plan {
             relaxed_null_key: false,
             drops_null_keys: None,
             source: None,
+            output_versioned: None,
+            parents_versioned: Vec::new(),
         });
         index
     }
@@ -93,6 +99,29 @@ impl Plan {
         self.nodes[node].drops_null_keys = Some(drops_null_keys);
     }
 
+    /// Says that the table of `node` has a store, versioned or not. Source: `setOutputVersioned`.
+    pub(super) fn set_output_versioned(&mut self, node: usize, versioned: bool) {
+        self.nodes[node].output_versioned = Some(versioned);
+    }
+
+    /// Has an operator told whether its inputs are versioned, in the order of its parents. Source: `VersionedSemanticsGraphNode`.
+    pub(super) fn mark_versioned_semantics(
+        &mut self,
+        node: usize,
+        parents_versioned: Vec<Rc<Cell<bool>>>,
+    ) {
+        self.nodes[node].parents_versioned = parents_versioned;
+    }
+
+    /// Whether the table behind `node` is versioned: by its own store, or else by those of all its parents.
+    /// Source: `isVersionedOrVersionedUpstream`.
+    pub(super) fn is_output_versioned(&self, node: usize) -> bool {
+        let PlanNode { output_versioned, parents, .. } = &self.nodes[node];
+        output_versioned.unwrap_or_else(|| {
+            !parents.is_empty() && parents.iter().all(|parent| self.is_output_versioned(*parent))
+        })
+    }
+
     pub(super) fn copartition(&mut self, sources: Vec<Arc<str>>) {
         self.copartitioned.push(sources);
     }
@@ -101,6 +130,7 @@ impl Plan {
     pub(super) fn write(&mut self) -> Result<Topology> {
         let merged = self.merge_equal_sources()?;
         self.decide_null_keys();
+        self.decide_versioned_semantics();
         let mut topology = Topology::new();
         let mut queue: BinaryHeap<Reverse<(usize, usize)>> = self
             .nodes
@@ -173,6 +203,14 @@ impl Plan {
     fn surviving(&self, name: &Arc<str>, merged: &BTreeMap<usize, usize>) -> Arc<str> {
         let found = merged.iter().find(|(gone, _)| self.nodes[**gone].name == *name);
         found.map_or_else(|| name.clone(), |(_, kept)| self.nodes[*kept].name.clone())
+    }
+
+    fn decide_versioned_semantics(&self) {
+        for node in &self.nodes {
+            for (parent, versioned) in node.parents.iter().zip(&node.parents_versioned) {
+                versioned.set(self.is_output_versioned(*parent));
+            }
+        }
     }
 
     /// A repartition node drops null keys unless a left or outer join lies below it. Source: `NodesWithRelaxedNullKeyJoinDownstream`.

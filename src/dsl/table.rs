@@ -236,23 +236,26 @@ where
         }
         let name = plan.node_name(named.0.as_ref(), prefix);
         drop(plan);
+        let output_versioned = materialized.as_ref().map(Materialized::is_versioned);
         let materialized = materialized.unwrap_or_default();
         let (key_serde, value_serde) = materialized.serdes_or(&spec.key_serde, &value_serde);
         // Where the parent has a store already, a filter can keep quiet about rows that it never let through.
         let sends_old = Rc::new(Cell::new(is_filter && (spec.enable_old_values)(false)));
-        let step = Arc::new(step);
+        let (step, versioned) = (Arc::new(step), Rc::new(Cell::new(false)));
         let builder = store
             .as_ref()
             .map(|store| materialized.builder_of(store, key_serde.as_ref(), value_serde.as_ref()));
         let write = {
             let (name, store, step) = (name.clone(), store.clone(), step.clone());
-            let sends_old = sends_old.clone();
+            let (sends_old, versioned) = (sends_old.clone(), versioned.clone());
             move |topology: &mut Topology, parents: &[&str]| {
                 let send_old = sends_old.get();
+                // Of a versioned table, a change without values may be an out-of-order one that matters further down.
+                let is_quiet = is_filter && !versioned.get();
                 let supplier = move || TableStep {
                     step: step.clone(),
                     send_old,
-                    is_filter,
+                    is_quiet,
                     store: store.clone(),
                     handle: None,
                 };
@@ -260,7 +263,13 @@ where
                 builder.map_or(Ok(()), |builder| topology.add_state_store_of(builder?, &[&name]))
             }
         };
-        let node = spec.plan.borrow_mut().add(name.clone(), &[spec.node], Box::new(write));
+        let mut plan = spec.plan.borrow_mut();
+        let node = plan.add(name.clone(), &[spec.node], Box::new(write));
+        plan.mark_versioned_semantics(node, vec![versioned]);
+        if let Some(output_versioned) = output_versioned {
+            plan.set_output_versioned(node, output_versioned);
+        }
+        drop(plan);
         let (stores, materialise, enable_old_values, getter) = match store {
             Some(store) => {
                 let stores: Rc<[Arc<str>]> = Rc::new([store.clone()]);

@@ -140,6 +140,8 @@ where
             self.spec.sources.iter().chain(other.spec.sources.iter()).cloned().collect();
         let (this_getter, other_getter) = (self.value_getter(), other.value_getter());
         let materialized = materialized.unwrap_or_default();
+        let is_versioned = materialized.is_versioned();
+        let versioned: [Rc<Cell<bool>>; 2] = Default::default();
         let (key_serde, value_serde) = materialized.serdes_or(&self.spec.key_serde, &None);
         let builder = store
             .as_ref()
@@ -149,9 +151,10 @@ where
             let (merge, store, joiner) = (merge.clone(), store.clone(), joiner.clone());
             let (this_getter, other_getter) = (this_getter.clone(), other_getter.clone());
             let (this_stores, other_stores) = (self.spec.stores.clone(), other.spec.stores.clone());
-            let sends_old = sends_old.clone();
+            let (sends_old, versioned) = (sends_old.clone(), versioned.clone());
             move |topology: &mut Topology, parents: &[&str]| {
                 let send_old = sends_old.get();
+                let [this_versioned, other_versioned] = versioned.map(|versioned| versioned.get());
                 let reversed = {
                     let joiner = joiner.clone();
                     Arc::new(move |own: Option<&VT>, other: Option<&V>| joiner(other, own))
@@ -161,6 +164,7 @@ where
                     opened: None,
                     joiner: joiner.clone(),
                     required,
+                    is_versioned: this_versioned,
                     send_old,
                 };
                 topology.add_processor::<K, _, K, _, _>(
@@ -174,6 +178,7 @@ where
                     opened: None,
                     joiner: reversed.clone(),
                     required: required.reversed(),
+                    is_versioned: other_versioned,
                     send_old,
                 };
                 let below = &parents[parents.len() - 1..];
@@ -196,6 +201,8 @@ where
         plan.copartition(sources.to_vec());
         let parents = [self.spec.node, other.spec.node];
         let node = plan.add(merge.clone(), &parents, Box::new(write));
+        plan.mark_versioned_semantics(node, versioned.to_vec());
+        plan.set_output_versioned(node, is_versioned);
         drop(plan);
         let (stores, getter) = match store {
             Some(store) => (Rc::new([store.clone()]) as Rc<[_]>, store_getter(store)),

@@ -47,6 +47,7 @@ where
             (self.node, self.sources.clone())
         };
         let state = SourceState::new(materialized.name.is_some());
+        let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
         let write = {
             let (name, store, state) = (name.clone(), store.clone(), state.clone());
@@ -61,7 +62,10 @@ where
                 Ok(())
             }
         };
-        let node = self.plan.borrow_mut().add(name.clone(), &[parent], Box::new(write));
+        let mut plan = self.plan.borrow_mut();
+        let node = plan.add(name.clone(), &[parent], Box::new(write));
+        plan.set_output_versioned(node, is_versioned);
+        drop(plan);
         KTable::new(TableSpec {
             plan: self.plan.clone(),
             node,

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use super::Change;
+use super::{Change, TableStore};
 use crate::error::Result;
 use crate::nullable::Nullable;
-use crate::processor::{Processor, ProcessorContext, StoreHandle};
+use crate::processor::{Processor, ProcessorContext};
 use crate::record::Record;
-use crate::store::KeyValueStore;
+use crate::store::PutResult;
 
 /// `count`, `reduce` and `aggregate` of a grouped stream. Source: `KStreamAggregate`, `KStreamReduce`.
 ///
 /// The step gets the aggregate so far (`None`: the first record of the key) and returns the next one; `None` deletes it.
 pub(crate) struct KStreamAggregate<K: Nullable, VA, F> {
     pub(crate) store: Arc<str>,
-    pub(crate) handle: Option<StoreHandle<KeyValueStore<K::NonNull, VA>>>,
+    pub(crate) handle: Option<TableStore<K::NonNull, VA>>,
     pub(crate) step: Arc<F>,
     /// Somebody downstream asked for old values.
     pub(crate) send_old: bool,
@@ -31,7 +31,7 @@ where
         &mut self,
         context: &mut ProcessorContext<'_, '_, K::NonNull, Change<VA>>,
     ) -> Result<()> {
-        self.handle = Some(context.state_store(&self.store)?);
+        self.handle = Some(TableStore::open(context.frame, context.node, &self.store)?);
         Ok(())
     }
 
@@ -45,17 +45,19 @@ where
             context.drop_record("null_key_or_value");
             return Ok(());
         };
-        let store = context.store(self.handle.expect("init looked the store up"));
-        let (old, timestamp) = match store.get_with_timestamp(&key)? {
+        let store = self.handle.expect("init looked the store up");
+        let (old, timestamp) = match store.get(context.frame, &key)? {
             Some((old, since)) => (Some(old), timestamp.max(since)),
             None => (None, timestamp),
         };
         let new = (self.step)(&key, value, old.clone());
-        match &new {
-            Some(new) => store.put_with_timestamp(&key, new, timestamp)?,
-            None => drop(store.delete(&key)?),
+        let put = store.put(context.frame, &key, new.as_ref(), timestamp)?;
+        if put == PutResult::NotPut {
+            context.drop_record("older_than_history");
+            return Ok(());
         }
         let old = old.filter(|_| self.send_old);
-        context.forward(Record { key, value: Change::latest(new, old), timestamp, headers })
+        let value = Change { new, old, is_latest: put == PutResult::Latest };
+        context.forward(Record { key, value, timestamp, headers })
     }
 }

@@ -12,6 +12,17 @@ use crate::time::Timestamp;
 /// Reads the current value of a table, materialised or derived. Source: `KTableValueGetter`.
 pub(crate) trait ValueGetter<K, V>: Send {
     fn get(&mut self, frame: &mut Frame<'_>, key: &K) -> Result<Option<(V, Timestamp)>>;
+
+    /// The value at a time; the current one where the table knows no other.
+    fn get_as_of(
+        &mut self,
+        frame: &mut Frame<'_>,
+        key: &K,
+        at: Timestamp,
+    ) -> Result<Option<(V, Timestamp)>> {
+        let _ = at;
+        self.get(frame, key)
+    }
 }
 
 /// Makes a getter for the node that will use it. Source: `KTableValueGetterSupplier`.
@@ -54,7 +65,7 @@ where
         }
         let getter = self.opened.as_mut().expect("init opened the getter");
         let found = match key.as_non_null() {
-            Some(key) => getter.get(context.frame, key)?.map(|(value, _)| value),
+            Some(key) => getter.get_as_of(context.frame, key, timestamp)?.map(|(value, _)| value),
             None => None,
         };
         if found.is_none() && !self.left {

@@ -12,6 +12,7 @@ mod table;
 mod table_aggregate;
 mod table_join;
 mod table_source;
+mod table_store;
 
 pub(crate) use aggregate::KStreamAggregate;
 pub(crate) use branch::{Branch, BranchPredicate, BranchTo};
@@ -28,6 +29,7 @@ pub(crate) use table::{TableStep, step_getter};
 pub(crate) use table_aggregate::{TableAggregate, TableRepartitionMap};
 pub(crate) use table_join::{Required, TableMerge, TableTableJoin, join_getter};
 pub(crate) use table_source::{GlobalTableSource, TableSource, store_getter};
+pub(crate) use table_store::TableStore;
 
 /// What a table's change carries on its edges. Source: `Change`.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Change;
 use super::join::{GetterSupplier, ValueGetter};
+use super::{Change, TableStore};
 use crate::error::Result;
-use crate::processor::{Frame, Processor, ProcessorContext, StoreHandle};
+use crate::processor::{Frame, Processor, ProcessorContext};
 use crate::record::Record;
-use crate::store::KeyValueStore;
+use crate::store::PutResult;
 use crate::time::Timestamp;
 
 /// `filter`, `filter_not` and `map_values` of a table. Source: `KTableFilter`, `KTableMapValues`.
@@ -17,10 +17,10 @@ pub(crate) struct TableStep<K, V2, F> {
     pub(crate) step: Arc<F>,
     /// Somebody downstream asked for old values.
     pub(crate) send_old: bool,
-    /// A filter: where nothing was and nothing is, there is nothing to say.
-    pub(crate) is_filter: bool,
+    /// A filter of an unversioned table: where nothing was and nothing is, there is nothing to say.
+    pub(crate) is_quiet: bool,
     pub(crate) store: Option<Arc<str>>,
-    pub(crate) handle: Option<StoreHandle<KeyValueStore<K, V2>>>,
+    pub(crate) handle: Option<TableStore<K, V2>>,
 }
 
 impl<K, V, V2, F> Processor<K, Change<V>, K, Change<V2>> for TableStep<K, V2, F>
@@ -31,7 +31,9 @@ where
     F: Fn(&K, V) -> Option<V2> + Send + Sync + 'static,
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<V2>>) -> Result<()> {
-        self.handle = self.store.as_ref().map(|name| context.state_store(name)).transpose()?;
+        let (frame, node) = (&*context.frame, context.node);
+        let opened = self.store.as_ref().map(|name| TableStore::open(frame, node, name));
+        self.handle = opened.transpose()?;
         Ok(())
     }
 
@@ -41,36 +43,23 @@ where
         context: &mut ProcessorContext<'_, '_, K, Change<V2>>,
     ) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
+        let mut is_latest = change.is_latest;
         let new = change.new.and_then(|value| (self.step)(&key, value));
         let old = match self.handle {
             _ if !self.send_old => None,
-            Some(handle) => context.store(handle).get(&key)?,
+            Some(store) => store.get(context.frame, &key)?.map(|(value, _)| value),
             None => change.old.and_then(|value| (self.step)(&key, value)),
         };
-        if self.is_filter && self.send_old && new.is_none() && old.is_none() {
+        if self.is_quiet && self.send_old && new.is_none() && old.is_none() {
             return Ok(());
         }
-        if let Some(handle) = self.handle {
-            put(context.store(handle), &key, new.as_ref(), timestamp)?;
+        if let Some(store) = self.handle {
+            match store.put(context.frame, &key, new.as_ref(), timestamp)? {
+                PutResult::NotPut => return Ok(()),
+                put => is_latest = put == PutResult::Latest,
+            }
         }
-        context.forward(Record { key, value: Change::latest(new, old), timestamp, headers })
-    }
-}
-
-/// Writes a table's value, or deletes it.
-pub(super) fn put<K, V>(
-    store: &mut KeyValueStore<K, V>,
-    key: &K,
-    value: Option<&V>,
-    timestamp: Timestamp,
-) -> Result<()>
-where
-    K: Clone + 'static,
-    V: Clone + 'static,
-{
-    match value {
-        Some(value) => store.put_with_timestamp(key, value, timestamp),
-        None => store.delete(key).map(drop),
+        context.forward(Record { key, value: Change { new, old, is_latest }, timestamp, headers })
     }
 }
 
@@ -85,6 +74,16 @@ where
 {
     fn get(&mut self, frame: &mut Frame<'_>, key: &K) -> Result<Option<(V2, Timestamp)>> {
         let found = self.parent.get(frame, key)?;
+        Ok(found.and_then(|(value, at)| (self.step)(key, value).map(|value| (value, at))))
+    }
+
+    fn get_as_of(
+        &mut self,
+        frame: &mut Frame<'_>,
+        key: &K,
+        at: Timestamp,
+    ) -> Result<Option<(V2, Timestamp)>> {
+        let found = self.parent.get_as_of(frame, key, at)?;
         Ok(found.and_then(|(value, at)| (self.step)(key, value).map(|value| (value, at))))
     }
 }

@@ -3,17 +3,18 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::Change;
-use super::table::put;
+use super::{Change, TableStore};
 use crate::error::Result;
 use crate::nullable::Nullable;
-use crate::processor::{Processor, ProcessorContext, StoreHandle};
+use crate::processor::{Processor, ProcessorContext};
 use crate::record::Record;
-use crate::store::KeyValueStore;
+use crate::store::PutResult;
 
 /// Sends a row's change under its new key, or under two where that has changed. Source: `KTableRepartitionMap`.
 pub(crate) struct TableRepartitionMap<K2, V2, F> {
     pub(crate) selector: Arc<F>,
+    /// The table is versioned: an aggregate consists of latest rows only (KIP-914).
+    pub(crate) is_versioned: bool,
     pub(crate) types: PhantomData<fn() -> (K2, V2)>,
 }
 
@@ -33,13 +34,17 @@ where
         context: &mut ProcessorContext<'_, '_, K2::NonNull, Change<V2::NonNull>>,
     ) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
+        if self.is_versioned && !change.is_latest {
+            return Ok(());
+        }
+        let is_latest = change.is_latest;
         let select = |value: Option<V>| {
             let (key, value) = (self.selector)(&key, &value?);
             key.into_non_null().zip(value.into_non_null())
         };
         let record = |key, new, old| {
             let headers = headers.clone();
-            Record { key, value: Change::latest(new, old), timestamp, headers }
+            Record { key, value: Change { new, old, is_latest }, timestamp, headers }
         };
         match (select(change.old), select(change.new)) {
             (Some((old_key, old)), Some((new_key, new))) if old_key == new_key => {
@@ -64,7 +69,7 @@ where
 /// `add` gets the aggregate so far (`None`: the first of the key); both return the next one, `None` deletes it.
 pub(crate) struct TableAggregate<K, VA, A, S> {
     pub(crate) store: Arc<str>,
-    pub(crate) handle: Option<StoreHandle<KeyValueStore<K, VA>>>,
+    pub(crate) handle: Option<TableStore<K, VA>>,
     pub(crate) add: Arc<A>,
     pub(crate) subtract: Arc<S>,
     /// Somebody downstream asked for old values.
@@ -80,7 +85,7 @@ where
     S: Fn(&K, V, VA) -> Option<VA> + Send + Sync + 'static,
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<VA>>) -> Result<()> {
-        self.handle = Some(context.state_store(&self.store)?);
+        self.handle = Some(TableStore::open(context.frame, context.node, &self.store)?);
         Ok(())
     }
 
@@ -90,8 +95,8 @@ where
         context: &mut ProcessorContext<'_, '_, K, Change<VA>>,
     ) -> Result<()> {
         let Record { key, value: change, mut timestamp, headers } = record;
-        let store = context.store(self.handle.expect("init looked the store up"));
-        let (stored, since) = store.get_with_timestamp(&key)?.unzip();
+        let store = self.handle.expect("init looked the store up");
+        let (stored, since) = store.get(context.frame, &key)?.unzip();
         let old = stored.clone().filter(|_| self.send_old);
         let mut aggregate = stored;
         if let (Some(gone), Some(before)) = (change.old, aggregate.clone()) {
@@ -103,8 +108,12 @@ where
         if let Some(since) = since {
             timestamp = timestamp.max(since);
         }
-        put(store, &key, aggregate.as_ref(), timestamp)?;
-        let value = Change::latest(aggregate, old);
+        let put = store.put(context.frame, &key, aggregate.as_ref(), timestamp)?;
+        if put == PutResult::NotPut {
+            context.drop_record("older_than_history");
+            return Ok(());
+        }
+        let value = Change { new: aggregate, old, is_latest: put == PutResult::Latest };
         context.forward(Record { key, value, timestamp, headers })
     }
 }

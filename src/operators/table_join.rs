@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Change;
 use super::join::{GetterSupplier, ValueGetter};
-use super::table::put;
+use super::{Change, TableStore};
 use crate::error::Result;
-use crate::processor::{Frame, Processor, ProcessorContext, StoreHandle};
+use crate::processor::{Frame, Processor, ProcessorContext};
 use crate::record::Record;
-use crate::store::KeyValueStore;
+use crate::store::PutResult;
 use crate::time::Timestamp;
 
 /// Which sides must have a value for a result, seen from one side.
@@ -45,6 +44,8 @@ pub(crate) struct TableTableJoin<K, V2, J> {
     pub(crate) opened: Option<Box<dyn ValueGetter<K, V2>>>,
     pub(crate) joiner: Arc<J>,
     pub(crate) required: Required,
+    /// This side is versioned: its out-of-order changes are dropped (KIP-914).
+    pub(crate) is_versioned: bool,
     /// Somebody downstream asked for old values.
     pub(crate) send_old: bool,
 }
@@ -69,6 +70,10 @@ where
         context: &mut ProcessorContext<'_, '_, K, Change<VO>>,
     ) -> Result<()> {
         let Record { key, value: change, mut timestamp, headers } = record;
+        if self.is_versioned && !change.is_latest {
+            context.drop_record("out_of_order");
+            return Ok(());
+        }
         let getter = self.opened.as_mut().expect("init opened the getter");
         let found = getter.get(context.frame, &key)?;
         let other = match &found {
@@ -84,14 +89,15 @@ where
         let join = |own: Option<&V1>| self.required.join(&*self.joiner, own, other);
         let new = join(change.new.as_ref());
         let old = if self.send_old { join(change.old.as_ref()) } else { None };
-        context.forward(Record { key, value: Change::latest(new, old), timestamp, headers })
+        let value = Change { new, old, is_latest: change.is_latest };
+        context.forward(Record { key, value, timestamp, headers })
     }
 }
 
 /// The result of a join, kept where it has a store. Source: `KTableKTableJoinMerger`.
 pub(crate) struct TableMerge<K, V> {
     pub(crate) store: Option<Arc<str>>,
-    pub(crate) handle: Option<StoreHandle<KeyValueStore<K, V>>>,
+    pub(crate) handle: Option<TableStore<K, V>>,
 }
 
 impl<K, V> Processor<K, Change<V>, K, Change<V>> for TableMerge<K, V>
@@ -100,18 +106,26 @@ where
     V: Clone + Send + 'static,
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<V>>) -> Result<()> {
-        self.handle = self.store.as_ref().map(|name| context.state_store(name)).transpose()?;
+        let (frame, node) = (&*context.frame, context.node);
+        let opened = self.store.as_ref().map(|name| TableStore::open(frame, node, name));
+        self.handle = opened.transpose()?;
         Ok(())
     }
 
     fn process(
         &mut self,
-        record: Record<K, Change<V>>,
+        mut record: Record<K, Change<V>>,
         context: &mut ProcessorContext<'_, '_, K, Change<V>>,
     ) -> Result<()> {
-        if let Some(handle) = self.handle {
+        if let Some(store) = self.handle {
             let new = record.value.new.as_ref();
-            put(context.store(handle), &record.key, new, record.timestamp)?;
+            match store.put(context.frame, &record.key, new, record.timestamp)? {
+                PutResult::NotPut => {
+                    context.drop_record("older_than_history");
+                    return Ok(());
+                }
+                put => record.value.is_latest = put == PutResult::Latest,
+            }
         }
         context.forward(record)
     }

@@ -1,26 +1,24 @@
 //! A topic read as a table.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::Change;
 use super::join::{GetterSupplier, ValueGetter};
-use super::table::put;
+use super::{Change, TableStore};
 use crate::error::Result;
 use crate::nullable::Nullable;
 use crate::processor::{Frame, Processor, ProcessorContext, StoreHandle};
 use crate::record::Record;
-use crate::store::KeyValueStore;
+use crate::store::{KeyValueStore, PutResult};
 use crate::time::Timestamp;
 
 /// Keeps the latest value of each key and forwards the changes. Source: `KTableSource`.
 ///
-/// Updates are applied in offset order, whatever their timestamps. `store` is `None` where nobody needs the table materialised.
+/// Updates are applied in offset order, whatever their timestamps, but in a versioned store. `store` is `None` where nobody needs the table materialised.
 pub(crate) struct TableSource<K, V> {
     store: Option<Arc<str>>,
     /// Somebody downstream asked for old values.
     send_old: bool,
-    handle: Option<StoreHandle<KeyValueStore<K, V>>>,
+    handle: Option<TableStore<K, V>>,
 }
 
 impl<K, V> TableSource<K, V> {
@@ -37,7 +35,9 @@ where
     VN: Nullable<NonNull = V>,
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<V>>) -> Result<()> {
-        self.handle = self.store.as_ref().map(|name| context.state_store(name)).transpose()?;
+        let (frame, node) = (&*context.frame, context.node);
+        let opened = self.store.as_ref().map(|name| TableStore::open(frame, node, name));
+        self.handle = opened.transpose()?;
         Ok(())
     }
 
@@ -52,15 +52,20 @@ where
             context.drop_record("null_key");
             return Ok(());
         };
-        let mut old = None;
-        if let Some(handle) = self.handle {
-            let store = context.store(handle);
+        let mut change = Change::latest(value, None);
+        if let Some(store) = self.handle {
             if self.send_old {
-                old = store.get(&key)?;
+                change.old = store.get(context.frame, &key)?.map(|(value, _)| value);
             }
-            put(store, &key, value.as_ref(), timestamp)?;
+            match store.put(context.frame, &key, change.new.as_ref(), timestamp)? {
+                PutResult::NotPut => {
+                    context.drop_record("older_than_history");
+                    return Ok(());
+                }
+                put => change.is_latest = put == PutResult::Latest,
+            }
         }
-        context.forward(Record { key, value: Change::latest(value, old), timestamp, headers })
+        context.forward(Record { key, value: change, timestamp, headers })
     }
 }
 
@@ -103,14 +108,20 @@ where
     }
 }
 
-struct StoreGetter<K, V> {
-    handle: StoreHandle<KeyValueStore<K, V>>,
-    types: PhantomData<fn(K) -> V>,
-}
+struct StoreGetter<K, V>(TableStore<K, V>);
 
 impl<K: Clone + Send + 'static, V: Clone + Send + 'static> ValueGetter<K, V> for StoreGetter<K, V> {
     fn get(&mut self, frame: &mut Frame<'_>, key: &K) -> Result<Option<(V, Timestamp)>> {
-        frame.store(self.handle).get_with_timestamp(key)
+        self.0.get(frame, key)
+    }
+
+    fn get_as_of(
+        &mut self,
+        frame: &mut Frame<'_>,
+        key: &K,
+        at: Timestamp,
+    ) -> Result<Option<(V, Timestamp)>> {
+        self.0.get_as_of(frame, key, at)
     }
 }
 
@@ -120,8 +131,5 @@ where
     K: Clone + Send + 'static,
     V: Clone + Send + 'static,
 {
-    Arc::new(move |frame, node| {
-        let handle = frame.store_handle(node, &store)?;
-        Ok(Box::new(StoreGetter { handle, types: PhantomData }))
-    })
+    Arc::new(move |frame, node| Ok(Box::new(StoreGetter(TableStore::open(frame, node, &store)?))))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Engine, StateStore};
 use crate::error::Result;
@@ -23,6 +24,10 @@ pub trait StoreBuilder: Send + Sync + 'static {
     fn kind(&self) -> StoreKind;
     /// The changelog topic's configuration; `None`: logging is off, the state dies with its disk.
     fn changelog(&self) -> Option<BTreeMap<String, String>>;
+    /// How far back a versioned store goes; `None` for every other.
+    fn history_retention(&self) -> Option<Duration> {
+        None
+    }
     /// A new instance on an engine. `topic` is the name that serdes see; `cache_bytes_max` bounds its row cache.
     fn build(
         &self,

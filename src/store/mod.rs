@@ -19,6 +19,7 @@ mod segmented_state_store;
 mod segments;
 mod session;
 mod transactional;
+mod versioned;
 mod view;
 mod window;
 mod window_keys;
@@ -45,6 +46,8 @@ pub use scan::{Scan, Scanned};
 pub use segments::{RowOrder, SegmentedStoreOptions};
 pub use session::{SessionIter, SessionStore};
 pub use transactional::{TransactionalStore, TransactionalStoreOptions};
+pub(crate) use versioned::Retention;
+pub use versioned::{PutResult, VersionedKeyValueStore, VersionedRecord};
 pub use view::{EngineView, PageLimits, StoreView};
 pub use window::{WindowIter, WindowStore, WindowStoreOptions, WindowedIter};
 

@@ -307,7 +307,7 @@ impl TransactionalStore {
         self.batch.shrink_to(BATCH_BYTES_KEPT);
     }
 
-    fn refuse_open_record(&self, attempted: &str) -> Result<()> {
+    pub(super) fn refuse_open_record(&self, attempted: &str) -> Result<()> {
         if self.journal.is_empty() {
             return Ok(());
         }

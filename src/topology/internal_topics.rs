@@ -75,6 +75,18 @@ pub(crate) fn windowed_changelog_configs(retention: Duration) -> BTreeMap<String
     ])
 }
 
+/// How long a versioned store's changelog keeps a version behind the history.
+const COMPACTION_LAG_ADDED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A reader needs every version within the history, so compaction stays a day behind it. Source: `VersionedChangelogTopicConfig`.
+pub(crate) fn versioned_changelog_configs(history_retention: Duration) -> BTreeMap<String, String> {
+    let lag = history_retention.saturating_add(COMPACTION_LAG_ADDED);
+    let lag_ms = i64::try_from(lag.as_millis()).unwrap_or(i64::MAX);
+    let mut configs = key_value_changelog_configs();
+    configs.insert("min.compaction.lag.ms".to_owned(), lag_ms.to_string());
+    configs
+}
+
 fn configs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }

@@ -11,6 +11,7 @@ mod internal_topics;
 mod node;
 mod state_store;
 mod subtopology;
+mod versioned_store;
 mod window_stores;
 
 pub use crate::store::{StoreBuilder, StoreKind};
@@ -21,4 +22,5 @@ pub(crate) use internal_topics::{TopicName, changelog_topic};
 pub(crate) use node::{PartitionCounts, Role, TypeTag};
 pub use state_store::{KeyValueStoreBuilder, Stores};
 pub use subtopology::Subtopology;
+pub use versioned_store::VersionedKeyValueStoreBuilder;
 pub use window_stores::{SessionStoreBuilder, WindowStoreBuilder};

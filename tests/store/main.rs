@@ -7,5 +7,6 @@ mod conformance;
 mod crash;
 mod engines;
 mod model;
+mod versioned;
 mod views;
 mod windows;

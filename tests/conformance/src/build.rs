@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kstreams::serdes::DefaultSerde;
 use kstreams::{
@@ -318,6 +319,12 @@ impl CaseBuilder {
     ) -> Result<Materialized<Value, Value>> {
         let store = Operation(&operation.0["store"]);
         let mut materialized = match store.name() {
+            Some(name) if store.0["kind"] == "versioned" => {
+                let history = store.0["history_ms"].as_u64();
+                let history = history.ok_or_else(|| invalid("a versioned store has history_ms"))?;
+                Materialized::versioned(name, Duration::from_millis(history))
+                    .with_serdes(Value::serde(), Value::serde())
+            }
             Some(name) => {
                 self.stores.insert(name.to_owned(), StoreContent::Timestamped);
                 Materialized::named(name).with_serdes(Value::serde(), Value::serde())
@@ -325,7 +332,7 @@ impl CaseBuilder {
             None => Materialized::with(Value::serde(), Value::serde()),
         };
         match store.0["kind"].as_str() {
-            None | Some("kv") => {}
+            None | Some("kv" | "versioned") => {}
             Some("memory") => materialized = materialized.in_memory(),
             Some(other) => return Err(unsupported(format!("{other} store"))),
         }

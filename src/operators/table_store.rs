@@ -1,0 +1,84 @@
+//! The store of a table, of latest values or versioned, as its operators use it. Hot path.
+
+use crate::error::Result;
+use crate::processor::{Frame, NodeIndex, StoreHandle};
+use crate::store::{KeyValueStore, PutResult, VersionedKeyValueStore, VersionedRecord};
+use crate::time::Timestamp;
+
+/// A table's store. Source: `KeyValueStoreWrapper`.
+pub(crate) enum TableStore<K, V> {
+    /// The latest value by offset.
+    Timestamped(StoreHandle<KeyValueStore<K, V>>),
+    /// Every value by timestamp.
+    Versioned(StoreHandle<VersionedKeyValueStore<K, V>>),
+}
+
+impl<K, V> Clone for TableStore<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for TableStore<K, V> {}
+
+impl<K, V> TableStore<K, V>
+where
+    K: Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    /// Looks the store of `node` up.
+    pub(crate) fn open(frame: &Frame<'_>, node: NodeIndex, name: &str) -> Result<Self> {
+        match frame.store_handle(node, name) {
+            Ok(versioned) => Ok(Self::Versioned(versioned)),
+            Err(_) => frame.store_handle(node, name).map(Self::Timestamped),
+        }
+    }
+
+    /// The latest value.
+    pub(crate) fn get(self, frame: &mut Frame<'_>, key: &K) -> Result<Option<(V, Timestamp)>> {
+        match self {
+            Self::Timestamped(handle) => frame.store(handle).get_with_timestamp(key),
+            Self::Versioned(handle) => Ok(frame.store(handle).get(key)?.map(value_and_timestamp)),
+        }
+    }
+
+    /// The value at a time; the latest one where the store knows no other.
+    pub(crate) fn get_as_of(
+        self,
+        frame: &mut Frame<'_>,
+        key: &K,
+        at: Timestamp,
+    ) -> Result<Option<(V, Timestamp)>> {
+        match self {
+            Self::Timestamped(_) => self.get(frame, key),
+            Self::Versioned(handle) => {
+                Ok(frame.store(handle).get_as_of(key, at)?.map(value_and_timestamp))
+            }
+        }
+    }
+
+    /// Writes a value, or deletes the key. What was not put must not be forwarded either.
+    pub(crate) fn put(
+        self,
+        frame: &mut Frame<'_>,
+        key: &K,
+        value: Option<&V>,
+        timestamp: Timestamp,
+    ) -> Result<PutResult> {
+        match (self, value) {
+            (Self::Versioned(handle), value) => frame.store(handle).put(key, value, timestamp),
+            (Self::Timestamped(handle), Some(value)) => {
+                frame.store(handle).put_with_timestamp(key, value, timestamp)?;
+                Ok(PutResult::Latest)
+            }
+            (Self::Timestamped(handle), None) => {
+                frame.store(handle).delete(key)?;
+                Ok(PutResult::Latest)
+            }
+        }
+    }
+}
+
+fn value_and_timestamp<V>(record: VersionedRecord<V>) -> (V, Timestamp) {
+    (record.value, record.timestamp)
+}
