@@ -3,7 +3,7 @@
 //! A [`Processor`] gets one record at a time and forwards results through its [`ProcessorContext`]. Inside a task the nodes
 //! of a subtopology lie in a slice, and a record moves from node to node as an owned value: one virtual call and one type
 //! check a hop, no allocation, no serialisation. Hot path. Deliberately absent: Kafka. Outputs are data in an
-//! [`OutputBuffer`], which the task hands on once the record in hand is done.
+//! `OutputBuffer`, which the task hands on once the record in hand is done.
 
 mod context;
 mod fixed_key;

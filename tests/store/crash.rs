@@ -33,7 +33,8 @@ fn batch(position: i64) -> Batch {
     let change = |i: u64| {
         let random = mix(position as u64 * 64 + i);
         let key = (random as u32 % 5000).to_be_bytes();
-        let value = (random % 7 != 0).then(|| vec![random as u8; (random >> 32) as usize % 300]);
+        let value =
+            (!random.is_multiple_of(7)).then(|| vec![random as u8; (random >> 32) as usize % 300]);
         (key, value)
     };
     (0..40).map(change).collect()

@@ -41,7 +41,7 @@ pub enum SchemasCommand {
 /// Which contracts.
 #[derive(Debug, Args)]
 pub struct SourceArgs {
-    /// Folder of <topic>/<event_type>.avsc; the built-in ones where none is given
+    /// Folder of `TOPIC/EVENT_TYPE.avsc`; the built-in ones where none is given
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }

@@ -3,7 +3,7 @@
 //! A region keeps its managers, the requests it holds, and two indices: *candidates*, managers that may take a request, best
 //! first, and *places*, waiting requests, first in line first. A decision looks only at the heads of the indices.
 //!
-//! Invariants after each input, but for a queue of more than [`SETTLED_AT_ONCE`]: no request waits while a manager is free; no
+//! Invariants after each input, but for a queue of more than `SETTLED_AT_ONCE`: no request waits while a manager is free; no
 //! escalated request waits while a manager has overload left; a manager's `open` is the number of requests held with that manager; `waiting` is the number of places.
 //! [`RegionRules::refresh`] restores them should settings have changed between two runs.
 
