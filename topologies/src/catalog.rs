@@ -6,7 +6,7 @@ use kstreams::serdes::SchemaCache;
 use kstreams::{Clock, Error, Result, StreamsBuilder, SystemClock, Topology};
 
 use crate::settings::Settings;
-use crate::{events, manager_assignment, notifications};
+use crate::{contractor_access, events, hr_documents, manager_assignment, notifications};
 
 /// A topology of the application.
 pub struct TopologySpec {
@@ -29,6 +29,26 @@ pub const CATALOG: &[TopologySpec] = &[
         build: |settings, schemas| {
             build(schemas, |builder, serdes| {
                 manager_assignment::add_to(builder, serdes, &settings.manager_assignment)
+            })
+        },
+    },
+    TopologySpec {
+        name: contractor_access::NAME,
+        sources: &["request-events", "workflow-events", "security-events"],
+        sinks: &["audit-events", "security-events"],
+        build: |settings, schemas| {
+            build(schemas, |builder, serdes| {
+                contractor_access::add_to(builder, serdes, &settings.contractor_access)
+            })
+        },
+    },
+    TopologySpec {
+        name: hr_documents::NAME,
+        sources: &["request-events", "workflow-events", "security-events", "hr-events"],
+        sinks: &["hr-events"],
+        build: |settings, schemas| {
+            build(schemas, |builder, serdes| {
+                hr_documents::add_to(builder, serdes, &settings.hr_documents)
             })
         },
     },

@@ -14,6 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use kstreams::{Error, Handle, Result, State, telemetry};
+
+use crate::business;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -83,12 +85,14 @@ impl Observed for Running {
 pub fn install_metrics() -> Result<PrometheusHandle> {
     let mut builder = PrometheusBuilder::new();
     let refuse = |error| Error::invalid("cannot set up metrics").with_source(error);
-    for (name, edges) in telemetry::histogram_buckets() {
+    let histograms = telemetry::histogram_buckets().iter().chain(business::histogram_buckets());
+    for (name, edges) in histograms {
         let matcher = Matcher::Full((*name).to_owned());
         builder = builder.set_buckets_for_metric(matcher, edges).map_err(refuse)?;
     }
     let handle = builder.install_recorder().map_err(refuse)?;
     telemetry::describe();
+    business::describe();
     Ok(handle)
 }
 

@@ -1,11 +1,15 @@
 //! `aggregator`: the stream processor of a service aggregator. See [`events`] for the contracts.
 
+mod business;
 pub mod catalog;
 pub mod cli;
 mod codec;
 pub mod commands;
+pub mod contractor_access;
 pub mod dev;
+mod edge;
 pub mod events;
+pub mod hr_documents;
 pub mod http;
 pub mod logging;
 pub mod manager_assignment;

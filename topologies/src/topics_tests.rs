@@ -172,3 +172,34 @@ fn a_start_without_topics_says_found_wanted_and_what_to_do() {
          topic \"request-events\": found 2 partitions, wanted 6; run `aggregator topics apply`"
     );
 }
+
+#[test]
+fn every_topology_names_each_topic_that_is_missing_or_too_small() {
+    for spec in CATALOG {
+        let topics: BTreeSet<&str> = spec.sources.iter().chain(spec.sinks).copied().collect();
+        for topic in topics {
+            let wanted_partitions = find(topic).unwrap().partitions;
+            for found in ["none".to_owned(), format!("{} partitions", wanted_partitions - 1)] {
+                let mut cluster = MemoryCluster::default();
+                cluster.create_topics(&wanted(&Settings::default(), 3), TIMEOUT).unwrap();
+                check(&mut cluster, spec, TIMEOUT).unwrap();
+                if found == "none" {
+                    cluster.topics.remove(topic);
+                } else {
+                    cluster.topics.get_mut(topic).unwrap().partitions -= 1;
+                }
+                let error = check(&mut cluster, spec, TIMEOUT).unwrap_err();
+                assert_eq!(error.kind(), kstreams::ErrorKind::Invalid);
+                let wanted = match found.as_str() {
+                    "none" => format!("found none, wanted {wanted_partitions} partitions"),
+                    found => format!("found {found}, wanted {wanted_partitions}"),
+                };
+                let name = spec.name;
+                assert_eq!(
+                    error.to_string(),
+                    format!("{name}: topic \"{topic}\": {wanted}; run `aggregator topics apply`")
+                );
+            }
+        }
+    }
+}

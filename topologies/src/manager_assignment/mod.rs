@@ -31,7 +31,7 @@ use kstreams::serdes::{DefaultSerde, option_serde};
 use kstreams::{Consumed, Error, Named, Produced, Repartitioned, Result, StreamsBuilder};
 
 use crate::codec::internal;
-use crate::events::Serdes;
+use crate::events::{Serdes, known};
 use processors::{ByRegion, ByRequest, Decision, Directory};
 use rules::{RegionInput, RequestId, RequestInput};
 use settings::Settings;
@@ -60,10 +60,10 @@ pub fn add_to(builder: &StreamsBuilder, events: &Serdes, settings: &Settings) ->
 
     let requests = builder
         .stream_with(&["request-events"], Consumed::with(String::serde(), events.requests.clone()))
-        .flat_map(|_, event| keyed(edges::of_request(event)));
+        .flat_map(|_, event| keyed(known(NAME, event).and_then(edges::of_request)));
     builder
         .stream_with(&["workflow-events"], Consumed::with(String::serde(), events.workflow.clone()))
-        .flat_map(|_, event| keyed(edges::of_workflow(event)))
+        .flat_map(|_, event| keyed(known(NAME, event).and_then(edges::of_workflow)))
         .repartition_to(BY_REQUEST, to_request().with_name("closings"));
 
     let by_request = requests.repartition(

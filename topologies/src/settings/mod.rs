@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use layers::{Loaded, Origin};
 pub use show::{HIDDEN, is_secret};
 
-use crate::{manager_assignment, notifications};
+use crate::{contractor_access, hr_documents, manager_assignment, notifications};
 
 /// Every setting.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,10 @@ pub struct Settings {
     pub manager_assignment: manager_assignment::settings::Settings,
     /// Rules of the topology notifications.
     pub notifications: notifications::settings::Settings,
+    /// Rules of the topology contractor-access.
+    pub contractor_access: contractor_access::settings::Settings,
+    /// Rules of the topology hr-documents.
+    pub hr_documents: hr_documents::settings::Settings,
     /// Settings of every Kafka client, by librdkafka's names (TLS, SASL …).
     pub client: BTreeMap<String, String>,
     /// Settings of consumers only.
@@ -273,6 +277,12 @@ impl Settings {
         self.notifications
             .validate()
             .map_err(|text| Error::invalid(format!("setting notifications.{text}")))?;
+        self.contractor_access
+            .validate()
+            .map_err(|text| Error::invalid(format!("setting contractor_access.{text}")))?;
+        self.hr_documents
+            .validate()
+            .map_err(|text| Error::invalid(format!("setting hr_documents.{text}")))?;
         let bind = &self.http.bind;
         if !bind.is_empty() && bind.parse::<std::net::SocketAddr>().is_err() {
             return Err(Error::invalid(format!(
