@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kstreams::serdes::SchemaCache;
 use kstreams::{Clock, Error, Result, StreamsBuilder, SystemClock, Topology};
 
+use crate::queries::Queries;
 use crate::settings::Settings;
 use crate::{contractor_access, events, hr_documents, manager_assignment, notifications};
 
@@ -79,6 +80,14 @@ fn build(
     let builder = StreamsBuilder::new();
     add_to(&builder, &events::serdes(schemas, &clock)?)?;
     builder.build()
+}
+
+/// What a topology can be asked.
+pub fn queries(topology: &str) -> Option<&'static dyn Queries> {
+    match topology {
+        manager_assignment::NAME => Some(manager_assignment::queries::QUERIES),
+        _ => None,
+    }
 }
 
 /// The topologies with these names, or all of them where no name is given.

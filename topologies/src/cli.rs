@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{dlq, run, schemas, topics};
+use crate::commands::{ask, dlq, run, schemas, topics};
 use crate::dev::DevArgs;
 use crate::simulate::SimulateArgs;
 
@@ -55,6 +55,13 @@ pub enum Command {
     /// Look at dead letters
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
+    /// Ask the running application about a request, a manager or a contractor
+    #[command(subcommand)]
+    Get(ask::GetCommand),
+    /// List the requests that no manager has taken yet, most urgent first
+    Waiting(ask::WaitingArgs),
+    /// List the documents of finished work
+    Paperwork(ask::PaperworkArgs),
     /// Print the graph of a topology, as Kafka Streams prints it
     Describe {
         /// Its name; all where none is given

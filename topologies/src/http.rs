@@ -96,7 +96,37 @@ pub fn install_metrics() -> Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// The listener; ends when dropped.
+/// A port that is ours, and not served yet: connections wait.
+pub struct Listener {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Takes `bind` (`address:port`; port 0 takes a free one).
+    ///
+    /// # Errors
+    /// `Invalid` where the address cannot be listened at.
+    pub fn bind(bind: &str) -> Result<Self> {
+        let refuse = |error: std::io::Error| {
+            Error::invalid(format!(
+                "setting http.bind: cannot listen at \"{bind}\", wanted a free address:port; set another, or nothing"
+            ))
+            .with_source(error)
+        };
+        let listener = std::net::TcpListener::bind(bind).map_err(refuse)?;
+        listener.set_nonblocking(true).map_err(refuse)?;
+        let address = listener.local_addr().map_err(refuse)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// The server; ends when dropped.
 pub struct HttpServer {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -113,21 +143,26 @@ impl HttpServer {
         metrics: PrometheusHandle,
         observed: Vec<Arc<dyn Observed>>,
     ) -> Result<Self> {
-        let refuse = |error: std::io::Error| {
-            Error::invalid(format!(
-                "setting http.bind: cannot listen at \"{bind}\", wanted a free address:port; set another, or nothing"
-            ))
-            .with_source(error)
-        };
-        let listener = std::net::TcpListener::bind(bind).map_err(refuse)?;
-        listener.set_nonblocking(true).map_err(refuse)?;
-        let address = listener.local_addr().map_err(refuse)?;
+        Self::serve(Listener::bind(bind)?, metrics, observed, Router::new())
+    }
+
+    /// Answers at a listener about `observed`, and what `more` answers.
+    ///
+    /// # Errors
+    /// `Fatal` where the system gives no thread.
+    pub fn serve(
+        listener: Listener,
+        metrics: PrometheusHandle,
+        observed: Vec<Arc<dyn Observed>>,
+        more: Router,
+    ) -> Result<Self> {
+        let Listener { listener, address } = listener;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| Error::fatal("cannot start the HTTP listener").with_source(e))?;
         let (stop, stopped) = oneshot::channel();
-        let app = router(metrics.clone(), observed.into());
+        let app = router(metrics.clone(), observed.into()).merge(more);
         let serve = async move {
             let listener = match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => listener,
@@ -144,7 +179,11 @@ impl HttpServer {
         };
         let thread = std::thread::Builder::new()
             .name("http".to_owned())
-            .spawn(move || runtime.block_on(serve))
+            .spawn(move || {
+                runtime.block_on(serve);
+                // A query that waits for another instance must not hold up the process.
+                runtime.shutdown_background();
+            })
             .map_err(|e| Error::fatal("cannot start the HTTP listener").with_source(e))?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }

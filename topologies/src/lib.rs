@@ -14,6 +14,7 @@ pub mod http;
 pub mod logging;
 pub mod manager_assignment;
 pub mod notifications;
+pub mod queries;
 pub mod recipients;
 pub mod schemas;
 pub mod settings;

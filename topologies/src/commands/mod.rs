@@ -1,5 +1,6 @@
 //! What the commands do. Each returns what it has to say; `main` prints it.
 
+pub mod ask;
 pub mod dlq;
 mod letter;
 pub mod run;
@@ -50,6 +51,9 @@ pub fn execute(
         Command::Topics(command) => topics::execute(command, settings),
         Command::Schemas(command) => schemas::execute(command, settings),
         Command::Dlq(command) => dlq::execute(command, settings),
+        Command::Get(command) => ask::get(command, settings),
+        Command::Waiting(args) => ask::waiting(args, settings),
+        Command::Paperwork(args) => ask::paperwork(args, settings),
         Command::Describe { topology } => describe(topology.as_ref(), settings),
         Command::Config => Ok(Report::good(loaded.show())),
     }

@@ -11,7 +11,8 @@ use kstreams::kafka::KafkaClients as _;
 use kstreams::{Clock, Error, Handle, KafkaStreams, Result, SystemClock};
 
 use crate::catalog::{self, TopologySpec};
-use crate::http::{HttpServer, Observed, Running, install_metrics};
+use crate::http::{HttpServer, Listener, Observed, Running, install_metrics};
+use crate::queries::{self, Peers, QueryService};
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::{events, topics};
@@ -36,6 +37,16 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
     let specs = catalog::select(&args.topologies)?;
     let metrics = install_metrics()?;
+    let mut settings = settings.clone();
+    // First, because the clients tell the group where this instance can be asked.
+    let listener = match settings.http.bind.as_str() {
+        "" => None,
+        bind => Some(Listener::bind(bind)?),
+    };
+    if let Some(listener) = &listener {
+        settings.http.bind = listener.address().to_string();
+    }
+    let settings = &settings;
     let clients = start(&specs, settings)?;
     // Not before: until here there is nothing to stop in order, and a signal ends the process at once.
     let signals = Signals::listen()?;
@@ -45,13 +56,15 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
         .map(|(name, client)| Running { name: (*name).to_owned(), handle: client.handle() })
         .collect();
     let observed = running.iter().map(|one| Arc::new(one.clone()) as Arc<dyn Observed>).collect();
-    let bind = &settings.http.bind;
-    let server = match bind.is_empty() {
-        true => None,
-        false => Some(HttpServer::start(bind, metrics, observed)?),
+    let server = match listener {
+        None => None,
+        Some(listener) => {
+            let more = queries::router(query_service(&running, settings)?);
+            Some(HttpServer::serve(listener, metrics, observed, more)?)
+        }
     };
     if let Some(server) = &server {
-        tracing::info!(address = %server.address(), "serving /metrics, /health, /topology, /tasks");
+        tracing::info!(address = %server.address(), "serving /metrics, /health, /topology, /tasks, /query");
     }
     let handles: Vec<Handle> = running.into_iter().map(|one| one.handle).collect();
     for (name, client) in clients {
@@ -59,6 +72,13 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
     }
     let timeout = Duration::from_millis(settings.kafka.close_timeout_ms);
     wait(&inbox, &signals, &handles, timeout)
+}
+
+/// Answers questions with what runs here, and the other instances of every topology.
+fn query_service(running: &[Running], settings: &Settings) -> Result<QueryService> {
+    let handles = running.iter().map(|one| (one.name.clone(), one.handle.clone()));
+    let peers = Peers::new(Some(super::clients(settings)?), settings.request_timeout());
+    Ok(QueryService::new(handles, |topology| settings.application_id(topology), peers))
 }
 
 /// Checks everything that the topologies need, and prepares their clients.

@@ -37,13 +37,13 @@ pub enum RequestEntry {
 /// An open request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenRequest {
-    revision: i32,
+    pub(super) revision: i32,
     /// The region that the customer named.
-    home: String,
+    pub(super) home: String,
     /// The region that the ticket was last sent to.
-    region: String,
+    pub(super) region: String,
     epoch: u32,
-    terms: Terms,
+    pub(super) terms: Terms,
     /// Whether the region was asked to give the ticket back.
     recalled: bool,
     /// Whether `terms.opened_at_ms` is of `request.created` and not of an update that overtook it.

@@ -8,6 +8,7 @@ pub mod by_request;
 pub mod directory;
 mod edges;
 mod processors;
+pub mod queries;
 pub mod region_state;
 pub mod rules;
 mod serdes;

@@ -110,6 +110,15 @@ pub(super) fn read_place_key(key: &[u8], region: &str, queue: Queue) -> Result<P
     parts.ok_or_else(|| wrong_key("place"))
 }
 
+/// The region of a key that begins with one.
+pub(super) fn region_of(key: &[u8]) -> Result<&str> {
+    let region = key.split_first_chunk().and_then(|(length, rest)| {
+        let (region, _) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        std::str::from_utf8(region).ok()
+    });
+    region.ok_or_else(|| wrong_key("region"))
+}
+
 /// The key of a closed request.
 pub(super) fn closed_key(at_ms: i64, id: RequestId) -> Vec<u8> {
     [ordered(at_ms), ordered(id)].concat()

@@ -16,14 +16,14 @@ use super::serdes::{
 };
 use crate::codec::{Present, internal};
 
-const REQUESTS: &str = "requests";
+pub(super) const REQUESTS: &str = "requests";
 const CLOSED: &str = "closed-requests";
-const DIRECTORY: &str = "directory";
+pub(super) const DIRECTORY: &str = "directory";
 const REGIONS: &str = "regions";
-const MANAGERS: &str = "region-managers";
+pub(super) const MANAGERS: &str = "region-managers";
 const CANDIDATES: &str = "region-candidates";
-const HELD: &str = "region-requests";
-const PLACES: &str = "region-places";
+pub(super) const HELD: &str = "region-requests";
+pub(super) const PLACES: &str = "region-places";
 
 /// Stores of the by-request processor.
 pub(super) const REQUEST_STORES: &[&str] = &[REQUESTS, CLOSED];
