@@ -15,6 +15,7 @@ mod plan;
 mod printed;
 mod process;
 mod stream;
+mod stream_table_join;
 mod table;
 mod table_join;
 mod to_table;

@@ -161,23 +161,32 @@ impl<K: DefaultSerde, V: DefaultSerde> Default for Grouped<K, V> {
 pub struct Joined<K, V> {
     pub(super) serdes: Option<(Serde<K>, Serde<V>)>,
     pub(super) name: Option<Arc<str>>,
+    pub(super) grace: Option<Duration>,
 }
 
 impl<K, V> Default for Joined<K, V> {
     fn default() -> Self {
-        Self { serdes: None, name: None }
+        Self { serdes: None, name: None, grace: None }
     }
 }
 
 impl<K, V> Joined<K, V> {
     /// Repartitions, where that is needed, with these serdes.
     pub fn with(key_serde: Serde<K>, value_serde: Serde<V>) -> Self {
-        Self { serdes: Some((key_serde, value_serde)), name: None }
+        Self { serdes: Some((key_serde, value_serde)), ..Self::default() }
     }
 
-    /// Names the join node and its repartition topic.
+    /// Names the join node, its repartition topic and its buffer.
     pub fn with_name(mut self, name: &str) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Holds each record back until the stream is `grace` further, so that table updates which come late, by offset, still count.
+    /// The table has to be versioned, with a history of `grace` at least. The stream's serdes have to be known: waiting records
+    /// lie in a store. Source: `withGracePeriod` (KIP-923).
+    pub fn with_grace_period(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace);
         self
     }
 }

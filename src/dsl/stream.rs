@@ -9,12 +9,10 @@ use super::global_table::GlobalKTable;
 use super::grouped::KGroupedStream;
 use super::params::{Grouped, Joined, Named, Produced, Repartitioned};
 use super::plan::SharedPlan;
-use super::table::KTable;
 use crate::error::{Error, Result};
 use crate::nullable::Nullable;
 use crate::operators::{
     Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, StreamGlobalTableJoin,
-    StreamTableJoin,
 };
 use crate::processor::{Processor, ProcessorSupplier, SinkKind, SinkTopic, TopicNameExtractor};
 use crate::serdes::{DefaultSerde, Serde};
@@ -410,88 +408,6 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         KGroupedStream { stream, grouped }
     }
 
-    /// Joins each record with the table's current value of its key; records without one are dropped.
-    pub fn join<VT, VO>(
-        &self,
-        table: &KTable<K::NonNull, VT>,
-        joiner: impl Fn(&K, V, VT) -> VO + Send + Sync + 'static,
-        joined: Joined<K, V>,
-    ) -> KStream<K, VO>
-    where
-        K: Nullable,
-        V: Nullable,
-        VT: Clone + Send + 'static,
-        VO: Clone + Send + 'static,
-    {
-        let joiner = move |key: &K, value: V, found: Option<VT>| {
-            joiner(key, value, found.expect("an inner join calls only with a value"))
-        };
-        self.join_table(table, joiner, joined, false)
-    }
-
-    /// Joins each record with the table's current value of its key, or `None`.
-    pub fn left_join<VT, VO>(
-        &self,
-        table: &KTable<K::NonNull, VT>,
-        joiner: impl Fn(&K, V, Option<VT>) -> VO + Send + Sync + 'static,
-        joined: Joined<K, V>,
-    ) -> KStream<K, VO>
-    where
-        K: Nullable,
-        V: Nullable,
-        VT: Clone + Send + 'static,
-        VO: Clone + Send + 'static,
-    {
-        self.join_table(table, joiner, joined, true)
-    }
-
-    fn join_table<VT, VO>(
-        &self,
-        table: &KTable<K::NonNull, VT>,
-        joiner: impl Fn(&K, V, Option<VT>) -> VO + Send + Sync + 'static,
-        joined: Joined<K, V>,
-        left: bool,
-    ) -> KStream<K, VO>
-    where
-        K: Nullable,
-        V: Nullable,
-        VT: Clone + Send + 'static,
-        VO: Clone + Send + 'static,
-    {
-        let copartitioned = if self.repartition_required {
-            self.repartition_for_join(&joined)
-        } else {
-            self.clone()
-        };
-        let (getter, joiner) = (table.value_getter(), Arc::new(joiner));
-        let supplier = move || StreamTableJoin {
-            getter: getter.clone(),
-            opened: None,
-            joiner: joiner.clone(),
-            left,
-        };
-        let sources: Rc<[Arc<str>]> =
-            copartitioned.sources.iter().chain(table.spec.sources.iter()).cloned().collect();
-        self.plan.borrow_mut().copartition(sources.to_vec());
-        let stores = table.spec.stores.iter().map(|store| store.to_string()).collect();
-        let prefix = if left { "KSTREAM-LEFTJOIN-" } else { "KSTREAM-JOIN-" };
-        let key_serde =
-            joined.serdes.map(|(key, _)| key).or_else(|| copartitioned.serdes.0.clone());
-        let mut result = copartitioned.then_with_stores::<K, VO, _>(
-            prefix,
-            &Named(joined.name),
-            supplier,
-            stores,
-            (key_serde, None),
-            false,
-        );
-        if left {
-            self.plan.borrow_mut().mark_relaxed_null_key(result.node);
-        }
-        result.sources = sources;
-        result
-    }
-
     /// Joins each record with the global table's value of the selected key; records without one are dropped.
     pub fn join_global<KS, VG, VO>(
         &self,
@@ -624,7 +540,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
     }
 
     /// The stream behind a repartition topic made for a join; unnamed joins of one stream share it. Source: `repartitionForJoin`.
-    fn repartition_for_join(&self, joined: &Joined<K, V>) -> Self {
+    pub(super) fn repartition_for_join(&self, joined: &Joined<K, V>) -> Self {
         let (key, value) = match joined.serdes.clone() {
             Some((key, value)) => (Some(key), Some(value)),
             None => self.serdes.clone(),

@@ -4,6 +4,7 @@
 
 mod aggregate;
 mod branch;
+mod buffered_join;
 mod change_serde;
 mod foreign_key;
 mod join;
@@ -16,6 +17,7 @@ mod table_store;
 
 pub(crate) use aggregate::KStreamAggregate;
 pub(crate) use branch::{Branch, BranchPredicate, BranchTo};
+pub(crate) use buffered_join::BufferedJoin;
 pub(crate) use change_serde::change_serde;
 pub(crate) use foreign_key::{
     ForeignTableJoin, Response, ResponseJoin, Subscription, SubscriptionJoin, SubscriptionReceive,

@@ -7,6 +7,7 @@
 
 mod builder;
 mod codec;
+mod join_buffer;
 mod key_value;
 mod key_value_view;
 mod memory;
@@ -36,6 +37,7 @@ use crate::time::Timestamp;
 use segmented_state_store::segmented_state_store;
 
 pub use builder::{StoreBuilder, StoreKind};
+pub(crate) use join_buffer::{Buffered, JoinBuffer};
 pub use key_value::{KeyValueIter, KeyValueStore};
 pub use key_value_view::{
     Counted, KeyValueStoreType, KeyValueView, KeyValueViewIter, QueryableStoreType,

@@ -8,3 +8,4 @@ mod foreign_key;
 mod lifecycle;
 mod operators;
 mod processors;
+mod versioned;

@@ -1,6 +1,7 @@
 //! Operations of streams that take more than a line.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kstreams::serdes::DefaultSerde;
 use kstreams::{Joined, KStream, Stores};
@@ -71,10 +72,12 @@ impl CaseBuilder {
         };
         Ok(match self.node(operation.text("with")?)? {
             Node::Table(table) => {
-                operation.refuse("grace")?;
                 let mut joined = Joined::with(Value::serde(), Value::serde());
                 if let Some(name) = operation.name() {
                     joined = joined.with_name(name);
+                }
+                if let Some(grace) = operation.0["grace"].as_u64() {
+                    joined = joined.with_grace_period(Duration::from_millis(grace));
                 }
                 if left {
                     stream.left_join(&table, left_join, joined)
