@@ -52,9 +52,9 @@ mod windowed;
 
 pub use config::{ProcessingGuarantee, StreamsConfig};
 pub use dsl::{
-    BranchedKStream, Consumed, GlobalKTable, Grouped, Joined, KGroupedStream, KGroupedTable,
-    KStream, KTable, Materialized, Named, Printed, Produced, Repartitioned, StreamsBuilder,
-    TableJoined,
+    BranchedKStream, CogroupedKStream, Consumed, GlobalKTable, Grouped, Joined, KGroupedStream,
+    KGroupedTable, KStream, KTable, Materialized, Named, Printed, Produced, Repartitioned,
+    StreamsBuilder, TableJoined,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{TaskId, TopicPartition};

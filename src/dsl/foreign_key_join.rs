@@ -61,6 +61,10 @@ where
     /// The joiner gets this row and the other. Timestamps are the later of the two rows'. A row that never had a
     /// partner may give a tombstone when it moves or goes, as in Java.
     ///
+    /// A limit of Java's protocol, which this one is byte for byte: a row that loses its partner and gets one that does not
+    /// exist within the same moment (before the answer to the first change came back) may leave its last result standing
+    /// until its next change; the answer that would have deleted it is stale by then.
+    ///
     /// Needs the serdes of both tables: those of a derived one are given by
     /// [`with_serdes`](KTable::with_serdes) or a store. Source: `KTable.join` with a foreign-key extractor.
     ///

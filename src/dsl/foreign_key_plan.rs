@@ -1,5 +1,6 @@
 //! Writes a foreign-key join into the plan.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -97,14 +98,17 @@ where
         let Names { send, subscription_sink: sink, subscription_source: source, .. } = &self.names;
         let (topic, left) = (self.names.subscription_topic.clone(), self.left);
         let serdes = self.foreign_keys().and_then(|foreign| Ok((foreign, self.values()?)));
+        let versioned = Rc::new(Cell::new(false));
         let write = {
-            let (name, topic) = (send.clone(), topic.clone());
+            let (name, topic, versioned) = (send.clone(), topic.clone(), versioned.clone());
             move |topology: &mut Topology, parents: &[&str]| {
                 let (foreign_keys, values) = serdes?;
                 let extractor = Arc::new((Arc::new(extractor), PhantomData::<fn() -> KF>));
+                let is_versioned = versioned.get();
                 let supplier = move || {
                     let (keys, values) = (foreign_keys.clone(), values.clone());
                     SubscriptionSend::new(extractor.clone(), left, keys, values, topic.clone())
+                        .of_versioned(is_versioned)
                 };
                 topology.add_processor::<K, _, Option<KO>, Subscription<K>, _>(
                     &name,
@@ -115,6 +119,7 @@ where
             }
         };
         let send = self.add(send, &[table], write);
+        self.plan.borrow_mut().mark_versioned_semantics(send, vec![versioned]);
         let wire = self
             .foreign_keys()
             .and_then(|foreign| Ok((option_serde(foreign), subscription_serde(self.keys()?))));
@@ -168,13 +173,16 @@ where
             let (name, store) = (self.names.foreign_join.clone(), self.names.store.clone());
             let topic = self.names.subscription_topic.clone();
             let serdes = self.keys().and_then(|keys| Ok((keys, self.foreign_keys()?)));
+            let versioned = Rc::new(Cell::new(false));
+            let used_versioned = versioned.clone();
             let parent = other.spec.node;
-            self.add(&self.names.foreign_join, &[parent], move |topology, parents| {
+            let node = self.add(&self.names.foreign_join, &[parent], move |topology, parents| {
                 let (keys, foreign) = serdes?;
-                let used = store.clone();
+                let (used, is_versioned) = (store.clone(), used_versioned.get());
                 let supplier = move || {
                     let (store, topic) = (used.clone(), topic.clone());
                     ForeignTableJoin::new(store, topic, keys.clone(), foreign.clone())
+                        .of_versioned(is_versioned)
                 };
                 topology.add_processor::<KO, _, K, Response<VO>, _>(
                     &name,
@@ -183,7 +191,9 @@ where
                     &[],
                 )?;
                 topology.connect_processor_and_store(&name, &store)
-            })
+            });
+            self.plan.borrow_mut().mark_versioned_semantics(node, vec![versioned]);
+            node
         };
         let wire = self.keys().and_then(|keys| Ok((keys, response_serde(self.foreign_values()?))));
         let wire = wire.map_err(|error| error.message().to_owned());
@@ -268,6 +278,7 @@ where
     ) -> KTable<K, VR> {
         let Names { result: name, result_store: store, .. } = &self.names;
         let state = SourceState::new(materialized.name.is_some());
+        let is_versioned = materialized.is_versioned();
         let (key_serde, value_serde) = materialized.serdes_or(&self.serdes.key, &None);
         let builder = materialized.builder_of(store, key_serde.as_ref(), value_serde.as_ref());
         let write = {
@@ -289,6 +300,7 @@ where
             }
         };
         let node = self.add(name, &[resolved], write);
+        self.plan.borrow_mut().set_output_versioned(node, is_versioned);
         KTable::new(TableSpec {
             plan: self.plan.clone(),
             node,

@@ -8,7 +8,7 @@ use super::params::{Grouped, Materialized};
 use super::stream::KStream;
 use super::table::{KTable, TableSpec, always_old_values};
 use crate::nullable::Nullable;
-use crate::operators::{KStreamAggregate, store_getter};
+use crate::operators::{Initializer, KStreamAggregate, store_getter};
 use crate::serdes::{DefaultSerde, Serde};
 use crate::topology::Topology;
 
@@ -16,6 +16,12 @@ use crate::topology::Topology;
 pub struct KGroupedStream<K, V> {
     pub(super) stream: KStream<K, V>,
     pub(super) grouped: Grouped<K, V>,
+}
+
+impl<K, V> Clone for KGroupedStream<K, V> {
+    fn clone(&self) -> Self {
+        Self { stream: self.stream.clone(), grouped: self.grouped.clone() }
+    }
 }
 
 impl<K, V> KGroupedStream<K, V>
@@ -31,7 +37,8 @@ where
     /// Counts the records of each key into the given store.
     pub fn count_with(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
         let step = |_: &K, _: V::NonNull, count: Option<i64>| Some(count.unwrap_or(0) + 1);
-        self.build("KSTREAM-AGGREGATE-", step, materialized, i64::serde())
+        let zero: Initializer<i64> = Arc::new(|| 0);
+        self.build("KSTREAM-AGGREGATE-", Some(zero), step, materialized, i64::serde())
     }
 
     /// Combines the values of each key; the first one starts.
@@ -49,7 +56,7 @@ where
                 None => value,
             })
         };
-        self.build("KSTREAM-REDUCE-", step, materialized, V::NonNull::serde())
+        self.build("KSTREAM-REDUCE-", None, step, materialized, V::NonNull::serde())
     }
 
     /// Folds the values of each key, from `initializer`'s value on; an aggregator that returns `None` deletes the key.
@@ -62,35 +69,25 @@ where
     where
         VA: DefaultSerde + Clone + Send,
     {
-        let step = move |key: &K, value: V::NonNull, sum: Option<VA>| {
-            aggregator(key, value, sum.unwrap_or_else(&initializer))
-        };
-        self.build("KSTREAM-AGGREGATE-", step, materialized, VA::serde())
+        let step = move |key: &K, value: V::NonNull, sum: Option<VA>| aggregator(key, value, sum?);
+        let initial: Initializer<VA> = Arc::new(initializer);
+        self.build("KSTREAM-AGGREGATE-", Some(initial), step, materialized, VA::serde())
     }
 
     fn build<VA: Clone + Send + 'static>(
         &self,
         prefix: &str,
+        initial: Option<Initializer<VA>>,
         step: impl Fn(&K, V::NonNull, Option<VA>) -> Option<VA> + Send + Sync + 'static,
         materialized: Materialized<K, VA>,
         value_serde: Serde<VA>,
     ) -> KTable<K, VA> {
-        let Grouped { key_serde, value_serde: grouped_serde, name: grouped_name } = &self.grouped;
+        let key_serde = &self.grouped.key_serde;
         let mut plan = self.stream.plan.borrow_mut();
         let store = plan.name_or(materialized.name.as_ref(), &format!("{prefix}STATE-STORE-"));
         let name = plan.new_name(prefix);
         drop(plan);
-        let (parent, sources) = if self.stream.repartition_required {
-            let topic = grouped_name.clone().unwrap_or_else(|| store.clone());
-            let serdes = (key_serde.clone(), grouped_serde.clone());
-            let (node, source) =
-                self.stream.repartition_node(&topic, move |topology, names, parents| {
-                    names.write(topology, parents, serdes, None, None)
-                });
-            (node, Rc::from([source]))
-        } else {
-            (self.stream.node, self.stream.sources.clone())
-        };
+        let (parent, sources) = self.repartitioned(&store);
         let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, key_serde, &value_serde);
         let (step, sends_old) = (Arc::new(step), Rc::new(Cell::new(false)));
@@ -101,6 +98,7 @@ where
                 let supplier = move || KStreamAggregate::<K, VA, _> {
                     store: store.clone(),
                     handle: None,
+                    initial: initial.clone(),
                     step: step.clone(),
                     send_old,
                 };
@@ -124,5 +122,21 @@ where
             enable_old_values: always_old_values(&sends_old),
             getter: store_getter(store),
         })
+    }
+
+    /// The node to aggregate below, behind a repartition topic where the key was changed, and the sources that feed it.
+    /// `topic` names that topic where the grouping does not.
+    pub(super) fn repartitioned(&self, topic: &Arc<str>) -> (usize, Rc<[Arc<str>]>) {
+        if !self.stream.repartition_required {
+            return (self.stream.node, self.stream.sources.clone());
+        }
+        let Grouped { key_serde, value_serde, name } = &self.grouped;
+        let topic = name.as_ref().unwrap_or(topic);
+        let serdes = (key_serde.clone(), value_serde.clone());
+        let (node, source) =
+            self.stream.repartition_node(topic, move |topology, names, parents| {
+                names.write(topology, parents, serdes, None, None)
+            });
+        (node, Rc::from([source]))
     }
 }

@@ -5,6 +5,7 @@
 
 mod branched;
 mod builder;
+mod cogrouped;
 mod foreign_key_join;
 mod foreign_key_plan;
 mod global_table;
@@ -22,6 +23,7 @@ mod to_table;
 
 pub use branched::BranchedKStream;
 pub use builder::StreamsBuilder;
+pub use cogrouped::CogroupedKStream;
 pub use foreign_key_join::TableJoined;
 pub use global_table::GlobalKTable;
 pub use grouped::KGroupedStream;

@@ -138,6 +138,13 @@ pub struct Grouped<K, V> {
     pub(super) name: Option<Arc<str>>,
 }
 
+impl<K, V> Clone for Grouped<K, V> {
+    fn clone(&self) -> Self {
+        let (key_serde, value_serde) = (self.key_serde.clone(), self.value_serde.clone());
+        Self { key_serde, value_serde, name: self.name.clone() }
+    }
+}
+
 impl<K, V> Grouped<K, V> {
     /// Repartitions, where that is needed, with these serdes; the key's is the store's too.
     pub fn with(key_serde: Serde<K>, value_serde: Serde<V>) -> Self {

@@ -9,12 +9,17 @@ use crate::processor::{Processor, ProcessorContext};
 use crate::record::Record;
 use crate::store::PutResult;
 
+/// Makes the aggregate that a key begins with. Source: `Initializer`.
+pub(crate) type Initializer<VA> = Arc<dyn Fn() -> VA + Send + Sync>;
+
 /// `count`, `reduce` and `aggregate` of a grouped stream. Source: `KStreamAggregate`, `KStreamReduce`.
 ///
-/// The step gets the aggregate so far (`None`: the first record of the key) and returns the next one; `None` deletes it.
+/// The step gets the aggregate so far and returns the next one; `None` deletes it. Before the first record of a key that is what `initial` makes
+/// (downstream it counts as the old value, as in Java), or `None` for a reduction, which has no initial value.
 pub(crate) struct KStreamAggregate<K: Nullable, VA, F> {
     pub(crate) store: Arc<str>,
     pub(crate) handle: Option<TableStore<K::NonNull, VA>>,
+    pub(crate) initial: Option<Initializer<VA>>,
     pub(crate) step: Arc<F>,
     /// Somebody downstream asked for old values.
     pub(crate) send_old: bool,
@@ -46,18 +51,35 @@ where
             return Ok(());
         };
         let store = self.handle.expect("init looked the store up");
-        let (old, timestamp) = match store.get(context.frame, &key)? {
-            Some((old, since)) => (Some(old), timestamp.max(since)),
-            None => (None, timestamp),
+        let (before, timestamp) = match store.get(context.frame, &key)? {
+            Some((before, since)) => (Some(before), timestamp.max(since)),
+            None => (self.initial.as_ref().map(|initial| initial()), timestamp),
         };
-        let new = (self.step)(&key, value, old.clone());
+        let old = if self.send_old { before.clone() } else { None };
+        let new = (self.step)(&key, value, before);
         let put = store.put(context.frame, &key, new.as_ref(), timestamp)?;
         if put == PutResult::NotPut {
             context.drop_record("older_than_history");
             return Ok(());
         }
-        let old = old.filter(|_| self.send_old);
         let value = Change { new, old, is_latest: put == PutResult::Latest };
         context.forward(Record { key, value, timestamp, headers })
+    }
+}
+
+/// Passes everything on: where the parts of a cogrouping come together. Source: `KTablePassThrough`.
+pub(crate) struct Passed;
+
+impl<K, V> Processor<K, V, K, V> for Passed
+where
+    K: Clone + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut ProcessorContext<'_, '_, K, V>,
+    ) -> Result<()> {
+        context.forward(record)
     }
 }

@@ -15,7 +15,7 @@ mod table_join;
 mod table_source;
 mod table_store;
 
-pub(crate) use aggregate::KStreamAggregate;
+pub(crate) use aggregate::{Initializer, KStreamAggregate, Passed};
 pub(crate) use branch::{Branch, BranchPredicate, BranchTo};
 pub(crate) use buffered_join::BufferedJoin;
 pub(crate) use change_serde::change_serde;

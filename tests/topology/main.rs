@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod cogroup;
 mod dead_letters;
 mod describe;
 mod foreign_key;

@@ -39,6 +39,7 @@ type Sent<KO> = (Option<KO>, Instruction);
 pub(crate) struct SubscriptionSend<KO, V, E> {
     extractor: Arc<E>,
     left_join: bool,
+    is_versioned: bool,
     foreign_keys: Serde<KO>,
     subscription_topic: Arc<str>,
     foreign_topic: Arc<str>,
@@ -62,12 +63,18 @@ impl<KO, V, E> SubscriptionSend<KO, V, E> {
         Self {
             extractor,
             left_join,
+            is_versioned: false,
             foreign_keys,
             subscription_topic,
             foreign_topic,
             hasher,
             buffers,
         }
+    }
+
+    /// The left table is versioned: what comes out of order is no change of it (KIP-914).
+    pub(crate) fn of_versioned(self, is_versioned: bool) -> Self {
+        Self { is_versioned, ..self }
     }
 
     fn is_same(&mut self, old: &KO, new: &KO) -> Result<bool> {
@@ -130,7 +137,7 @@ where
         context: &mut ProcessorContext<'_, '_, Option<KF::NonNull>, Subscription<K>>,
     ) -> Result<()> {
         let Record { key, value: Change { new, old, is_latest }, timestamp, headers } = record;
-        if !is_latest {
+        if self.is_versioned && !is_latest {
             context.drop_record("out_of_order");
             return Ok(());
         }

@@ -178,6 +178,7 @@ pub(crate) struct ForeignTableJoin<K, KO> {
     store: Arc<str>,
     handle: Option<StoreHandle<SubscriptionStore>>,
     schema: KeySchema<K, KO>,
+    is_versioned: bool,
     /// The last combined key that was answered.
     from: Vec<u8>,
     prefix: Vec<u8>,
@@ -193,7 +194,12 @@ impl<K, KO> ForeignTableJoin<K, KO> {
     ) -> Self {
         let schema = KeySchema::new(subscription_topic, primary_keys, foreign_keys);
         let (from, prefix) = (Vec::new(), Vec::new());
-        Self { store, handle: None, schema, from, prefix, answers: Vec::new() }
+        Self { store, handle: None, schema, is_versioned: false, from, prefix, answers: Vec::new() }
+    }
+
+    /// The right table is versioned: what comes out of order is no change of it (KIP-914).
+    pub(crate) fn of_versioned(self, is_versioned: bool) -> Self {
+        Self { is_versioned, ..self }
     }
 
     /// Fills `answers` with the next subscriptions; the bound excludes those that have been answered.
@@ -238,7 +244,7 @@ where
         context: &mut ProcessorContext<'_, '_, K, Response<VO>>,
     ) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
-        if !change.is_latest {
+        if self.is_versioned && !change.is_latest {
             context.drop_record("out_of_order");
             return Ok(());
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use kstreams::serdes::DefaultSerde;
 use kstreams::{
-    GlobalKTable, Grouped, KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Named,
-    Produced, Repartitioned, StreamsBuilder, Topology,
+    CogroupedKStream, GlobalKTable, Grouped, KGroupedStream, KGroupedTable, KStream, KTable,
+    Materialized, Named, Produced, Repartitioned, StreamsBuilder, Topology,
 };
 use serde_json::Value as Json;
 
@@ -59,6 +59,7 @@ pub(crate) enum Node {
     Table(Rc<KTable<Value, Value>>),
     Global(Rc<GlobalKTable<Value, Value>>),
     Grouped(Rc<KGroupedStream<Value, Value>>),
+    Cogrouped(Rc<CogroupedKStream<Value, Value>>),
     GroupedTable(Rc<KGroupedTable<Value, Value>>),
 }
 
@@ -193,10 +194,11 @@ impl CaseBuilder {
                 self.branch(operation)?;
                 return Ok(None);
             }
-            "cogroup" => return Err(unsupported("cogroup")),
+            "cogroup" => Node::Cogrouped(Rc::new(self.cogroup(operation)?)),
             _ => match self.node(operation.text("in")?)? {
                 Node::Stream(stream) => self.of_stream(name, operation, &stream)?,
                 Node::Grouped(grouped) => self.of_grouped(name, operation, &grouped)?,
+                Node::Cogrouped(grouped) => self.of_cogrouped(name, operation, &grouped)?,
                 Node::Table(table) => self.of_table(name, operation, &table)?,
                 Node::GroupedTable(grouped) => self.of_grouped_table(name, operation, &grouped)?,
                 Node::Global(_) => return Err(invalid(format!("{name} of a global table"))),
