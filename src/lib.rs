@@ -50,11 +50,11 @@ mod time;
 pub mod topology;
 mod windowed;
 
-pub use config::{ProcessingGuarantee, StreamsConfig};
+pub use config::{ProcessingGuarantee, StreamsConfig, TopologyOptimization};
 pub use dsl::{
-    BranchedKStream, CogroupedKStream, Consumed, GlobalKTable, Grouped, Joined, KGroupedStream,
-    KGroupedTable, KStream, KTable, Materialized, Named, Printed, Produced, Repartitioned,
-    StreamsBuilder, TableJoined,
+    BranchedKStream, CogroupedKStream, Consumed, GlobalKTable, Grouped, JoinWindows, Joined,
+    KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Named, Printed, Produced,
+    Repartitioned, StreamJoined, StreamsBuilder, TableJoined,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{TaskId, TopicPartition};

@@ -2,11 +2,15 @@
 //!
 //! Components (clock, handlers, clients) are given to the builder instead. Each field names Kafka's own key.
 
+mod optimization;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+
+pub use optimization::TopologyOptimization;
 
 /// What is guaranteed about the effects of a record. Java key: `processing.guarantee`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,15 @@
 //! Where every stream and table begins.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::global_table::GlobalKTable;
 use super::params::{Consumed, Materialized};
-use super::plan::SharedPlan;
+use super::plan::{Optimisable, SharedPlan};
 use super::stream::KStream;
 use super::table::{KTable, SourceState, TableSpec};
+use crate::config::TopologyOptimization;
 use crate::error::{Error, Result};
 use crate::operators::{GlobalTableSource, TableSource, store_getter};
 use crate::processor::{NegativeTimestamp, ProcessorSupplier, TimestampExtractor};
@@ -107,6 +108,7 @@ impl StreamsBuilder {
     {
         let (source, processor, store) = self.table_names(topic, &consumed, &materialized);
         let state = SourceState::new(materialized.name.is_some());
+        let reuses_topic: Rc<Cell<bool>> = Rc::default();
         let Consumed { key_serde, value_serde, extractor, .. } = consumed;
         let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
@@ -114,6 +116,7 @@ impl StreamsBuilder {
             let (source, processor, store) = (source.clone(), processor.clone(), store.clone());
             let (key, value) = (option_serde(key_serde.clone()), option_serde(value_serde.clone()));
             let (topic, state) = (topic.to_owned(), state.clone());
+            let reuses_topic = reuses_topic.clone();
             move |topology: &mut Topology, _: &[&str]| {
                 let topics = vec![TopicName::External(topic.as_str().into())];
                 topology.add_source_of(&source, topics, key, value, table_options(extractor))?;
@@ -128,7 +131,11 @@ impl StreamsBuilder {
                     &[],
                 )?;
                 if materialised {
+                    let store = builder.name().clone();
                     topology.add_state_store_of(builder, &[&processor])?;
+                    if reuses_topic.get() {
+                        topology.use_source_as_changelog(&store, &topic);
+                    }
                 }
                 Ok(())
             }
@@ -136,6 +143,7 @@ impl StreamsBuilder {
         let mut plan = self.plan.borrow_mut();
         let node = plan.add(processor.clone(), &[], Box::new(write));
         plan.set_output_versioned(node, is_versioned);
+        plan.mark_optimisable(node, Optimisable::TableSource(reuses_topic));
         drop(plan);
         KTable::new(TableSpec {
             plan: self.plan.clone(),
@@ -256,7 +264,15 @@ impl StreamsBuilder {
     /// # Errors
     /// `Invalid` where two nodes or stores share a name, a store is missing, or types do not fit.
     pub fn build(self) -> Result<Topology> {
-        RefCell::borrow_mut(&self.plan).write()
+        self.build_with(TopologyOptimization::NONE)
+    }
+
+    /// As [`build`](Self::build), with `topology.optimization`. Source: `StreamsBuilder.build(Properties)`.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_with(self, optimization: TopologyOptimization) -> Result<Topology> {
+        RefCell::borrow_mut(&self.plan).write(optimization)
     }
 
     /// Names in Java's order: store, source, processor.

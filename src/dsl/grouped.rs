@@ -31,14 +31,35 @@ where
 {
     /// Counts the records of each key.
     pub fn count(&self) -> KTable<K, i64> {
-        self.count_with(Materialized::default())
+        let step = |_: &K, _: V::NonNull, count: Option<i64>| Some(count.unwrap_or(0) + 1);
+        let (zero, materialized): (Initializer<i64>, _) = (Arc::new(|| 0), Materialized::default());
+        self.build("KSTREAM-AGGREGATE-", Some(zero), step, materialized, i64::serde())
     }
 
     /// Counts the records of each key into the given store.
     pub fn count_with(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
-        let step = |_: &K, _: V::NonNull, count: Option<i64>| Some(count.unwrap_or(0) + 1);
-        let zero: Initializer<i64> = Arc::new(|| 0);
-        self.build("KSTREAM-AGGREGATE-", Some(zero), step, materialized, i64::serde())
+        self.count_by(|| 0, |count| count + 1, materialized)
+    }
+
+    /// As [`count_with`](Self::count_with), in a type of your own, from `zero` on. Deviation: Kafka Streams counts with `Long` only.
+    pub fn count_by<N>(
+        &self,
+        zero: impl Fn() -> N + Send + Sync + 'static,
+        next: impl Fn(N) -> N + Send + Sync + 'static,
+        materialized: Materialized<K, N>,
+    ) -> KTable<K, N>
+    where
+        N: DefaultSerde + Clone + Send,
+    {
+        if materialized.name.is_none() {
+            // Java uses a number up here, for topologies of former versions.
+            self.stream.plan.borrow_mut().new_name("KSTREAM-AGGREGATE-STATE-STORE-");
+        }
+        let zero: Initializer<N> = Arc::new(zero);
+        let first = zero.clone();
+        let step =
+            move |_: &K, _: V::NonNull, count: Option<N>| Some(next(count.unwrap_or_else(&*first)));
+        self.build("KSTREAM-AGGREGATE-", Some(zero), step, materialized, N::serde())
     }
 
     /// Combines the values of each key; the first one starts.

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::optimise::MergeableRepartition;
+use crate::config::TopologyOptimization;
 use crate::error::{Error, Result};
 use crate::topology::{Topology, TypeTag};
 
@@ -18,10 +20,12 @@ pub(super) type Write = Box<dyn FnOnce(&mut Topology, &[&str]) -> Result<()>>;
 
 /// A node of the plan. `name` is the topology node that children hang below.
 pub(super) struct PlanNode {
-    name: Arc<str>,
-    parents: Vec<usize>,
-    children: Vec<usize>,
-    priority: usize,
+    pub(super) name: Arc<str>,
+    /// Each once.
+    pub(super) parents: Vec<usize>,
+    /// Each once.
+    pub(super) children: Vec<usize>,
+    pub(super) priority: usize,
     write: Option<Write>,
     /// A left or outer join: null keys matter to it (KIP-962).
     relaxed_null_key: bool,
@@ -33,14 +37,43 @@ pub(super) struct PlanNode {
     output_versioned: Option<bool>,
     /// What an operator learns at the end: whether the table behind each parent is versioned.
     parents_versioned: Vec<Rc<Cell<bool>>>,
+    pub(super) changes: Changes,
+    /// The type of the records that it sends, where an optimisation asks.
+    pub(super) output: Option<TypeTag>,
+    pub(super) optimisable: Optimisable,
+}
+
+/// What a node does to the records' keys and values, as far as repartitioning cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changes {
+    Nothing,
+    Value,
+    Key,
+    /// It brings streams together.
+    Merges,
+}
+
+/// What an optimisation can do with a node.
+pub(super) enum Optimisable {
+    No,
+    Repartition(MergeableRepartition),
+    StreamJoin(StreamJoinParts),
+    /// A table's source: whether its store has the source topic as its changelog.
+    TableSource(Rc<Cell<bool>>),
+}
+
+/// The nodes of a stream-stream join, for joining a stream with itself in one store.
+pub(super) struct StreamJoinParts {
+    pub(super) other_windowed: usize,
+    pub(super) is_self_join: Rc<Cell<bool>>,
 }
 
 #[derive(Default)]
 pub(super) struct Plan {
     index: usize,
     priority: usize,
-    nodes: Vec<PlanNode>,
-    copartitioned: Vec<Vec<Arc<str>>>,
+    pub(super) nodes: Vec<PlanNode>,
+    pub(super) copartitioned: Vec<Vec<Arc<str>>>,
 }
 
 /// The plan, shared by the builder and every stream and table made from it.
@@ -69,12 +102,16 @@ impl Plan {
     pub(super) fn add(&mut self, name: Arc<str>, parents: &[usize], write: Write) -> usize {
         let index = self.nodes.len();
         self.priority += parents.len().max(1);
+        let mut once = Vec::with_capacity(parents.len());
         for parent in parents {
-            self.nodes[*parent].children.push(index);
+            if !once.contains(parent) {
+                once.push(*parent);
+                self.nodes[*parent].children.push(index);
+            }
         }
         self.nodes.push(PlanNode {
             name,
-            parents: parents.to_vec(),
+            parents: once,
             children: Vec::new(),
             priority: self.priority,
             write: Some(write),
@@ -83,8 +120,21 @@ impl Plan {
             source: None,
             output_versioned: None,
             parents_versioned: Vec::new(),
+            changes: Changes::Nothing,
+            output: None,
+            optimisable: Optimisable::No,
         });
         index
+    }
+
+    /// Says what the node does to the records, and what it sends.
+    pub(super) fn mark_changes(&mut self, node: usize, changes: Changes, output: TypeTag) {
+        self.nodes[node].changes = changes;
+        self.nodes[node].output = Some(output);
+    }
+
+    pub(super) fn mark_optimisable(&mut self, node: usize, optimisable: Optimisable) {
+        self.nodes[node].optimisable = optimisable;
     }
 
     pub(super) fn mark_source(&mut self, node: usize, topics: Vec<String>, types: TypeTag) {
@@ -127,8 +177,9 @@ impl Plan {
     }
 
     /// Writes everything. Source: `buildAndOptimizeTopology`.
-    pub(super) fn write(&mut self) -> Result<Topology> {
+    pub(super) fn write(&mut self, optimization: TopologyOptimization) -> Result<Topology> {
         let merged = self.merge_equal_sources()?;
+        let removed = self.optimise(optimization);
         self.decide_null_keys();
         self.decide_versioned_semantics();
         let mut topology = Topology::new();
@@ -136,7 +187,10 @@ impl Plan {
             .nodes
             .iter()
             .enumerate()
-            .filter(|(index, node)| node.parents.is_empty() && !merged.contains_key(index))
+            .filter(|(index, node)| {
+                let gone = merged.contains_key(index) || removed.contains(index);
+                node.parents.is_empty() && !gone
+            })
             .map(|(index, node)| Reverse((node.priority, index)))
             .collect();
         while let Some(Reverse((_, index))) = queue.pop() {
@@ -188,16 +242,32 @@ impl Plan {
             }
             let children = std::mem::take(&mut self.nodes[later].children);
             for child in &children {
-                for parent in &mut self.nodes[*child].parents {
-                    if *parent == later {
-                        *parent = earlier;
-                    }
-                }
+                self.remove_parent(*child, later);
+                self.add_child(earlier, *child);
             }
-            self.nodes[earlier].children.extend(children);
             merged.insert(later, earlier);
         }
         Ok(merged)
+    }
+
+    /// Hangs a node below another one, too.
+    pub(super) fn add_child(&mut self, parent: usize, child: usize) {
+        if !self.nodes[parent].children.contains(&child) {
+            self.nodes[parent].children.push(child);
+        }
+        if !self.nodes[child].parents.contains(&parent) {
+            self.nodes[child].parents.push(parent);
+        }
+    }
+
+    /// Takes a node away from below another one.
+    pub(super) fn remove_child(&mut self, parent: usize, child: usize) {
+        self.nodes[parent].children.retain(|known| *known != child);
+        self.remove_parent(child, parent);
+    }
+
+    fn remove_parent(&mut self, child: usize, parent: usize) {
+        self.nodes[child].parents.retain(|known| *known != parent);
     }
 
     fn surviving(&self, name: &Arc<str>, merged: &BTreeMap<usize, usize>) -> Arc<str> {
@@ -207,7 +277,10 @@ impl Plan {
 
     fn decide_versioned_semantics(&self) {
         for node in &self.nodes {
-            for (parent, versioned) in node.parents.iter().zip(&node.parents_versioned) {
+            let Some(last) = node.parents.last().copied() else { continue };
+            // A table joined with itself is one parent of both sides.
+            let parents = node.parents.iter().chain(std::iter::repeat(&last));
+            for (parent, versioned) in parents.zip(&node.parents_versioned) {
                 versioned.set(self.is_output_versioned(*parent));
             }
         }
@@ -215,14 +288,23 @@ impl Plan {
 
     /// A repartition node drops null keys unless a left or outer join lies below it. Source: `NodesWithRelaxedNullKeyJoinDownstream`.
     fn decide_null_keys(&mut self) {
-        let mut relaxed = vec![false; self.nodes.len()];
-        // Children come after their parents in the list, so one pass from the end sees all below a node.
-        for index in (0..self.nodes.len()).rev() {
-            let below = |child: &usize| relaxed[*child] || self.nodes[*child].relaxed_null_key;
-            relaxed[index] = self.nodes[index].children.iter().any(below);
+        let mut known = vec![None; self.nodes.len()];
+        for index in 0..self.nodes.len() {
+            let relaxed = self.is_relaxed_below(index, &mut known);
             if let Some(drops) = &self.nodes[index].drops_null_keys {
-                drops.set(!relaxed[index]);
+                drops.set(!relaxed);
             }
         }
+    }
+
+    fn is_relaxed_below(&self, index: usize, known: &mut Vec<Option<bool>>) -> bool {
+        if let Some(relaxed) = known[index] {
+            return relaxed;
+        }
+        let relaxed = self.nodes[index].children.iter().any(|child| {
+            self.nodes[*child].relaxed_null_key || self.is_relaxed_below(*child, known)
+        });
+        known[index] = Some(relaxed);
+        relaxed
     }
 }

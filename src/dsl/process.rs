@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::params::Named;
+use super::plan::Changes;
 use super::stream::KStream;
 use crate::processor::{FixedKey, FixedKeyProcessorSupplier, ProcessorSupplier};
 use crate::store::StoreBuilder;
@@ -32,7 +33,9 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         S: ProcessorSupplier<K, V, K2, V2>,
     {
         let name = self.process_name(named, "KSTREAM-PROCESSOR-");
-        self.then_called(name, supplier, owned(stores), (None, None), true)
+        // Deviation: Kafka Streams takes these two for operators that change nothing, unless an internal setting says otherwise, and so moves a
+        // repartition above them.
+        self.then_called(name, supplier, owned(stores), (None, None), true).changing(Changes::Key)
     }
 
     /// Runs a processor of your own that cannot change the key, so that nothing has to be repartitioned. Source: `processValues`.
@@ -58,6 +61,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         let name = self.process_name(named, "KSTREAM-PROCESSVALUES-");
         let (serdes, stores) = ((self.serdes.0.clone(), None), owned(stores));
         self.then_called(name, AnyKey(supplier), stores, serdes, self.repartition_required)
+            .changing(Changes::Value)
     }
 }
 

@@ -1,29 +1,25 @@
 //! Streams of records, and what can be done with them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::global_table::GlobalKTable;
 use super::grouped::KGroupedStream;
-use super::params::{Grouped, Joined, Named, Produced, Repartitioned};
-use super::plan::SharedPlan;
-use crate::error::{Error, Result};
+use super::params::{Grouped, Named, Produced};
+use super::plan::{Changes, SharedPlan};
 use crate::nullable::Nullable;
 use crate::operators::{
     Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, StreamGlobalTableJoin,
 };
 use crate::processor::{Processor, ProcessorSupplier, SinkKind, SinkTopic, TopicNameExtractor};
 use crate::serdes::{DefaultSerde, Serde};
-use crate::topology::{SourceOptions, TopicName, Topology};
+use crate::topology::{Topology, TypeTag};
 
 pub(super) type Serdes<K, V> = (Option<Serde<K>>, Option<Serde<V>>);
 /// A node of the plan that is a source, with its name.
 type SourceNode = (usize, Arc<str>);
-
-/// A repartition topic takes no record without a key.
-const REPARTITION: SinkKind = SinkKind::Repartition { drops_null_keys: true };
 
 /// A stream of records, each a fact of its own. Source: `KStream`.
 pub struct KStream<K, V> {
@@ -36,7 +32,7 @@ pub struct KStream<K, V> {
     /// The key was changed, so that equal keys may lie on different partitions.
     pub(super) repartition_required: bool,
     /// The unnamed repartition node that joins of this stream share.
-    join_repartition: Rc<RefCell<Option<SourceNode>>>,
+    pub(super) join_repartition: Rc<RefCell<Option<SourceNode>>>,
 }
 
 impl<K, V> Clone for KStream<K, V> {
@@ -132,7 +128,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
     {
         let mapper = Arc::new(mapper);
         let supplier = move || Map(mapper.clone());
-        self.then("KSTREAM-MAP-", named, supplier, (None, None), true)
+        self.then("KSTREAM-MAP-", named, supplier, (None, None), true).changing(Changes::Key)
     }
 
     /// Makes another value of each; the key stays, and with it the partitioning.
@@ -160,6 +156,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         let serdes = (self.serdes.0.clone(), None);
         let repartition = self.repartition_required;
         self.then("KSTREAM-MAPVALUES-", named, supplier, serdes, repartition)
+            .changing(Changes::Value)
     }
 
     /// Makes any number of records of each.
@@ -188,7 +185,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
     {
         let mapper = Arc::new(mapper);
         let supplier = move || FlatMap { mapper: mapper.clone(), items: PhantomData };
-        self.then("KSTREAM-FLATMAP-", named, supplier, (None, None), true)
+        self.then("KSTREAM-FLATMAP-", named, supplier, (None, None), true).changing(Changes::Key)
     }
 
     /// Makes any number of values of each.
@@ -218,6 +215,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         let serdes = (self.serdes.0.clone(), None);
         let repartition = self.repartition_required;
         self.then("KSTREAM-FLATMAPVALUES-", named, supplier, serdes, repartition)
+            .changing(Changes::Value)
     }
 
     /// Gives each record a new key.
@@ -243,7 +241,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         let selector = Arc::new(selector);
         let supplier = move || SelectKey(selector.clone());
         let serdes = (None, self.serdes.1.clone());
-        self.then("KSTREAM-KEY-SELECT-", named, supplier, serdes, true)
+        self.then("KSTREAM-KEY-SELECT-", named, supplier, serdes, true).changing(Changes::Key)
     }
 
     /// Looks at each record and passes it on.
@@ -296,6 +294,13 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         let sources = self.sources.iter().chain(other.sources.iter()).cloned().collect();
         let repartition = self.repartition_required || other.repartition_required;
         Self::new(self.plan.clone(), node, name, (None, None), sources, repartition)
+            .changing(Changes::Merges)
+    }
+
+    /// Tells the plan what the stream's node does to the records.
+    pub(super) fn changing(self, changes: Changes) -> Self {
+        self.plan.borrow_mut().mark_changes(self.node, changes, TypeTag::of::<K, V>());
+        self
     }
 
     /// Writes to `topic`, with the stream's serdes or those of the types.
@@ -323,7 +328,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         self.sink(SinkTopic::Dynamic(Arc::new(extractor)), produced, SinkKind::External);
     }
 
-    fn sink(&self, topic: SinkTopic<K, V>, produced: Produced<K, V>, kind: SinkKind) {
+    pub(super) fn sink(&self, topic: SinkTopic<K, V>, produced: Produced<K, V>, kind: SinkKind) {
         let mut plan = self.plan.borrow_mut();
         let name = plan.node_name(produced.name.as_ref(), "KSTREAM-SINK-");
         let write = {
@@ -342,28 +347,6 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
             }
         };
         plan.add(name, &[self.node], Box::new(write));
-    }
-
-    /// Sends the stream through a topic of its own, partitioned by key.
-    pub fn repartition(&self, repartitioned: Repartitioned<K, V>) -> Self {
-        let Repartitioned { produced, partitions } = repartitioned;
-        let prefix = self.plan.borrow_mut().name_or(produced.name.as_ref(), "KSTREAM-REPARTITION-");
-        let serdes = (produced.key_serde, produced.value_serde);
-        let partitioner = produced.partitioner;
-        let (node, source) = self.repartition_node(&prefix, move |topology, names, parents| {
-            names.write(topology, parents, serdes, partitioner, partitions)
-        });
-        let serdes = self.serdes.clone();
-        Self::new(self.plan.clone(), node, source.clone(), serdes, Rc::new([source]), false)
-    }
-
-    /// Sends the stream into the topic of a [`repartition`](Self::repartition) that is named `name`, from anywhere in the topology: for a
-    /// later part that answers an earlier one, and for inputs that should not share a task. Deviation: Kafka Streams' DSL
-    /// merges such streams first, which it cannot do in a circle.
-    ///
-    /// That repartition's number of partitions has to be given if the topology is a circle.
-    pub fn repartition_to(&self, name: &str, produced: Produced<K, V>) {
-        self.sink(SinkTopic::Fixed(format!("{name}-repartition").into()), produced, REPARTITION);
     }
 
     /// Groups by the key as it is.
@@ -538,119 +521,4 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         let sources = self.sources.clone();
         KStream::new(self.plan.clone(), node, name, serdes, sources, repartition_required)
     }
-
-    /// The stream behind a repartition topic made for a join; unnamed joins of one stream share it. Source: `repartitionForJoin`.
-    pub(super) fn repartition_for_join(&self, joined: &Joined<K, V>) -> Self {
-        let (key, value) = match joined.serdes.clone() {
-            Some((key, value)) => (Some(key), Some(value)),
-            None => self.serdes.clone(),
-        };
-        let prefix = joined.name.clone().unwrap_or_else(|| self.name.clone());
-        let serdes = (key.clone(), value.clone());
-        let reused = self.join_repartition.borrow().clone().filter(|_| prefix == self.name);
-        let (node, source) = match reused {
-            Some((node, source)) => {
-                for prefix in ["KSTREAM-SINK-", "KSTREAM-FILTER-", "KSTREAM-SOURCE-"] {
-                    self.plan.borrow_mut().new_name(prefix); // numbers are used up all the same
-                }
-                (node, source)
-            }
-            None => {
-                let owner = self.name.clone();
-                self.repartition_node(&prefix, move |topology, names, parents| {
-                    let (Some(key), Some(value)) = (key, value) else {
-                        return Err(missing_serde(&owner));
-                    };
-                    names.write(topology, parents, (key, value), None, None)
-                })
-            }
-        };
-        *self.join_repartition.borrow_mut() = Some((node, source.clone()));
-        Self::new(self.plan.clone(), node, source.clone(), serdes, Rc::new([source]), false)
-    }
-
-    /// Adds a repartition node (filter, sink, topic, source) below this stream. Source: `createRepartitionedSource`.
-    pub(super) fn repartition_node(
-        &self,
-        prefix: &str,
-        write: impl FnOnce(&mut Topology, RepartitionNames, &[&str]) -> Result<()> + 'static,
-    ) -> (usize, Arc<str>) {
-        let mut plan = self.plan.borrow_mut();
-        let names = RepartitionNames {
-            sink: plan.new_name("KSTREAM-SINK-"),
-            filter: plan.new_name("KSTREAM-FILTER-"),
-            source: plan.new_name("KSTREAM-SOURCE-"),
-            topic: if prefix.ends_with("-repartition") {
-                prefix.into()
-            } else {
-                format!("{prefix}-repartition").into()
-            },
-            drops_null_keys: Rc::default(),
-        };
-        let names = if is_generated(prefix) { names } else { names.after_topic() };
-        let (source, drops_null_keys) = (names.source.clone(), names.drops_null_keys.clone());
-        let write =
-            move |topology: &mut Topology, parents: &[&str]| write(topology, names, parents);
-        let node = plan.add(source.clone(), &[self.node], Box::new(write));
-        plan.mark_repartition(node, drops_null_keys);
-        (node, source)
-    }
-}
-
-/// The names around a repartition topic.
-pub(super) struct RepartitionNames {
-    sink: Arc<str>,
-    filter: Arc<str>,
-    source: Arc<str>,
-    topic: Arc<str>,
-    drops_null_keys: Rc<Cell<bool>>,
-}
-
-impl RepartitionNames {
-    /// A topic named by the user names its nodes too.
-    fn after_topic(mut self) -> Self {
-        self.sink = format!("{}-sink", self.topic).into();
-        self.filter = format!("{}-filter", self.topic).into();
-        self.source = format!("{}-source", self.topic).into();
-        self
-    }
-
-    pub(super) fn write<K, V>(
-        self,
-        topology: &mut Topology,
-        parents: &[&str],
-        serdes: (Serde<K>, Serde<V>),
-        partitioner: Option<Arc<dyn crate::processor::StreamPartitioner<K, V>>>,
-        partitions: Option<i32>,
-    ) -> Result<()>
-    where
-        K: Clone + Send + 'static,
-        V: Clone + Send + 'static,
-    {
-        topology.add_internal_topic(&self.topic, partitions);
-        let (key_serde, value_serde) = serdes;
-        // Java's node drops null keys; here the sink does, which learns from the serde whether a key is null.
-        let supplier = || Peek(Arc::new(|_: &K, _: &V| ()));
-        topology.add_processor::<K, V, K, V, _>(&self.filter, supplier, parents, &[])?;
-        let topic = SinkTopic::Fixed(self.topic.clone());
-        let (key, value) = (key_serde.clone(), value_serde.clone());
-        let kind = SinkKind::Repartition { drops_null_keys: self.drops_null_keys.get() };
-        topology.add_sink_of(&self.sink, topic, kind, key, value, partitioner, &[&self.filter])?;
-        let topics = vec![TopicName::Internal(self.topic)];
-        let options = SourceOptions::default();
-        topology.add_source_of(&self.source, topics, key_serde, value_serde, options).map(|_| ())
-    }
-}
-
-/// Whether a name was made by the builder: `KSTREAM…-` and ten digits.
-fn is_generated(name: &str) -> bool {
-    let digits = name.rsplit_once('-').map(|(_, digits)| digits);
-    name.starts_with("KSTREAM")
-        && digits.is_some_and(|d| d.len() == 10 && d.bytes().all(|b| b.is_ascii_digit()))
-}
-
-fn missing_serde(node: &str) -> Error {
-    Error::invalid(format!(
-        "node \"{node}\" needs a repartition topic, but the serdes of its stream are not known; give them with Joined::with or repartition()"
-    ))
 }

@@ -64,7 +64,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         VO: Clone + Send + 'static,
     {
         let stream = if self.repartition_required {
-            self.repartition_for_join(&joined)
+            self.repartition_for_join(joined.name.clone(), joined.serdes.clone())
         } else {
             self.clone()
         };

@@ -8,7 +8,10 @@ mod buffered_join;
 mod change_serde;
 mod foreign_key;
 mod join;
+mod outer_join_store;
+mod self_join;
 mod stateless;
+mod stream_join;
 mod table;
 mod table_aggregate;
 mod table_join;
@@ -24,9 +27,12 @@ pub(crate) use foreign_key::{
     SubscriptionSend, response_serde, subscription_serde,
 };
 pub(crate) use join::{GetterSupplier, StreamGlobalTableJoin, StreamTableJoin};
+pub(crate) use outer_join_store::{unmatched_key_serde, unmatched_values_serde};
+pub(crate) use self_join::StreamSelfJoin;
 pub(crate) use stateless::{
     Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, TableToStream,
 };
+pub(crate) use stream_join::{JoinShape, JoinWindow, LeftSide, RightSide, StreamStreamJoin};
 pub(crate) use table::{TableStep, step_getter};
 pub(crate) use table_aggregate::{TableAggregate, TableRepartitionMap};
 pub(crate) use table_join::{Required, TableMerge, TableTableJoin, join_getter};

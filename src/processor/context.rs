@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::frame::{Frame, NodeIndex, SharedStore};
 use super::punctuator::{PunctuationType, PunctuatorId};
+use super::times::{OperatorTimes, TimesHandle};
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::record::{Headers, Record, RecordMetadata};
@@ -181,6 +182,21 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
     /// Asks for a commit soon, rather than at the end of the commit interval.
     pub fn commit(&mut self) {
         self.frame.task.commit_requested = true;
+    }
+
+    /// The handle of the times called `name`, which operators of a task may share.
+    pub(crate) fn times(&mut self, name: &Arc<str>) -> TimesHandle {
+        self.frame.task.times.handle(name)
+    }
+
+    /// The times behind a handle; what is changed belongs to the record in hand.
+    pub(crate) fn operator_times(&mut self, handle: TimesHandle) -> &mut OperatorTimes {
+        self.frame.task.times.get_mut(handle)
+    }
+
+    /// The shortest wall-clock time between two searches for results of closed windows.
+    pub(crate) fn emit_interval(&self) -> Duration {
+        self.frame.task.emit_interval
     }
 
     /// Counts the record in hand as dropped, for a reason out of a closed set.

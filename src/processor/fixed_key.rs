@@ -99,6 +99,21 @@ pub trait FixedKeyProcessor<K, VIn, VOut>: Send + 'static {
         Ok(())
     }
 
+    /// As [`Processor::committed`].
+    fn committed(&mut self) {}
+
+    /// As [`Processor::suspend`]; only records that were kept can be forwarded.
+    ///
+    /// # Errors
+    /// As [`Processor::suspend`].
+    fn suspend(
+        &mut self,
+        context: &mut FixedKeyProcessorContext<'_, '_, '_, K, VOut>,
+    ) -> Result<()> {
+        let _ = context;
+        Ok(())
+    }
+
     /// Called once, when the task is closed; nothing can be forwarded any more.
     fn close(&mut self) {}
 }
@@ -245,6 +260,14 @@ impl<K, VIn, VOut, P: FixedKeyProcessor<K, VIn, VOut>> Processor<K, VIn, K, VOut
         context: &mut ProcessorContext<'_, '_, K, VOut>,
     ) -> Result<()> {
         self.0.punctuate(punctuator, timestamp, &mut FixedKeyProcessorContext(context))
+    }
+
+    fn committed(&mut self) {
+        self.0.committed();
+    }
+
+    fn suspend(&mut self, context: &mut ProcessorContext<'_, '_, K, VOut>) -> Result<()> {
+        self.0.suspend(&mut FixedKeyProcessorContext(context))
     }
 
     fn close(&mut self) {

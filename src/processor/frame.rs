@@ -3,10 +3,12 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::node::{Node, Source};
 use super::output::OutputBuffer;
 use super::punctuator::PunctuationQueue;
+use super::times::TaskTimes;
 use crate::error::Result;
 use crate::ids::{TaskId, TopicPartition};
 use crate::record::{Headers, Record};
@@ -53,6 +55,9 @@ pub(crate) struct TaskState {
     pub(crate) current_node: NodeIndex,
     pub(crate) outputs: OutputBuffer,
     pub(crate) punctuations: PunctuationQueue,
+    pub(crate) times: TaskTimes,
+    /// The shortest wall-clock time between two searches for results of closed windows.
+    pub(crate) emit_interval: Duration,
     pub(crate) commit_requested: bool,
     /// Records dropped by operators, with the reason, since last collected.
     pub(crate) dropped: Vec<(NodeIndex, &'static str)>,

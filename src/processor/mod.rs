@@ -12,6 +12,7 @@ mod node;
 mod output;
 mod punctuator;
 mod supplier;
+mod times;
 
 pub use context::{ChildHandle, GlobalStoreHandle, ProcessorContext, StoreHandle};
 pub(crate) use fixed_key::FixedKey;
@@ -28,6 +29,7 @@ pub(crate) use output::{Output, OutputBuffer};
 pub(crate) use punctuator::PunctuationQueue;
 pub use punctuator::{PunctuationType, PunctuatorId};
 pub use supplier::{ProcessorSupplier, WithStores};
+pub(crate) use times::{TaskTimes, TimesHandle};
 
 use std::sync::Arc;
 

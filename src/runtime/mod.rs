@@ -59,6 +59,9 @@ pub use self::queries::StoreQueryParameters;
 pub use self::shared::{TaskInfo, TaskState};
 pub use self::state::State;
 
+/// Results of closed windows are looked for at most this often. Source: `EMIT_INTERVAL_MS_KSTREAMS_OUTER_JOIN_SPURIOUS_RESULTS_FIX`.
+const EMIT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The parts of a client that are not plain settings.
 #[derive(Clone)]
 pub struct Components {
@@ -271,6 +274,7 @@ fn task_settings(config: &StreamsConfig, components: &Components) -> TaskSetting
         max_task_idle: config.max_task_idle,
         store_cache_bytes_max: config.store_cache_bytes_max,
         handlers: Arc::new(components.handlers.clone()),
+        emit_interval: EMIT_INTERVAL,
         clock: components.clock.clone(),
         engines: components.engines.clone(),
     }

@@ -3,7 +3,8 @@
 //! One thread a process, one consumer: partitions of all restoring tasks are read side by side, and ready tasks go on
 //! meanwhile. For each task, in this order: committed offsets (once no open transaction can change them), stores opened, changelogs
 //! replayed from where the store stands to the log's end. The end is the high watermark, not the last stable offset: a
-//! transaction that is decided but whose markers are still on their way would else be missed.
+//! transaction that is decided but whose markers are still on their way would else be missed. Where an input topic is the changelog, the
+//! end is the committed offset: what comes after it will be processed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -166,11 +167,26 @@ impl RestoreThread {
         };
         for index in 0..opened.stores.len() {
             self.enter(&opened, index);
-            if opened.stores[index].changelog.is_some() {
+            if opened.stores[index].changelog.is_some() && !self.is_complete(&opened, index) {
                 self.read_changelog(&mut opened, index)?;
             }
         }
         Ok(opened)
+    }
+
+    /// Where the changelog is an input topic, the committed offset: nothing from there on may be applied. 0: nothing is committed.
+    fn limit(&self, restoring: &Restoring, index: usize) -> Option<i64> {
+        let store = &restoring.stores[index];
+        let topic = store.changelog.as_ref().filter(|_| store.is_source)?;
+        let sources = self.builder.source_partitions(restoring.task);
+        let input = sources.iter().position(|partition| partition.topic == *topic);
+        Some(input.and_then(|input| restoring.committed[input]).unwrap_or(0))
+    }
+
+    /// Whether nothing is left to be read of an input topic.
+    fn is_complete(&self, restoring: &Restoring, index: usize) -> bool {
+        let position = restoring.stores[index].store.position().unwrap_or(0);
+        self.limit(restoring, index).is_some_and(|limit| limit <= position)
     }
 
     fn read_changelog(&mut self, restoring: &mut Restoring, index: usize) -> Result<()> {
@@ -280,8 +296,12 @@ impl RestoreThread {
     ) -> Result<(usize, bool)> {
         let mut records = Vec::new();
         let mut next = None;
+        let limit = self.limit(task, index);
         let mut take = |raw: RawRecord| {
             next = Some(raw.offset + 1);
+            if limit.is_some_and(|limit| raw.offset >= limit) {
+                return;
+            }
             if let Some(key) = raw.key {
                 let (value, timestamp) = (raw.value, raw.timestamp);
                 records.push(ChangelogRecord { key, value, timestamp });
@@ -289,7 +309,13 @@ impl RestoreThread {
         };
         let drained = self.consumer.drain(slot, BATCH_RECORDS, &mut take)?;
         let store = &mut task.stores[index];
-        let end = self.log_end(store, task.task, drained.end_of_partition);
+        let end = match limit {
+            None => self.log_end(store, task.task, drained.end_of_partition),
+            Some(limit) => {
+                let reached = drained.end_of_partition.is_some() || next >= Some(limit);
+                reached.then_some(limit)
+            }
+        };
         // At the end the position passes the markers too, which are never handed over.
         let position = end.or(next);
         if let Some(position) = position {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::ids::{TaskId, TopicPartition};
 use crate::processor::{
     CurrentRecord, NodeIndex, NodeKind, NodeSlot, OutputBuffer, PunctuationQueue, SharedStore,
-    TaskState,
+    TaskState, TaskTimes,
 };
 use crate::store::{Engines, MemoryEngines};
 use crate::telemetry::TaskMetrics;
@@ -33,6 +33,8 @@ pub(crate) struct TaskSettings {
     /// Row cache of each store, in bytes.
     pub(crate) store_cache_bytes_max: usize,
     pub(crate) handlers: Arc<ErrorHandlers>,
+    /// The shortest wall-clock time between two searches for results of closed windows.
+    pub(crate) emit_interval: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     /// Where persistent stores live.
     pub(crate) engines: Arc<dyn Engines>,
@@ -106,12 +108,16 @@ impl TaskBuilder {
     /// Opens one store.
     pub(crate) fn open_store(&self, name: &str, folder: &Path) -> Result<TaskStore> {
         let builder = &self.topology.stores[name].builder;
-        let changelog = changelog_topic(&self.settings.application_id, name);
+        let source = self.topology.source_changelogs.get(name).cloned();
+        let is_source = source.is_some();
+        let logged = is_source || builder.changelog().is_some();
+        let changelog =
+            source.unwrap_or_else(|| changelog_topic(&self.settings.application_id, name));
         let engine = self.engines(builder.as_ref()).open(folder, name)?;
         let store = builder.build(engine, &changelog, self.settings.store_cache_bytes_max)?;
         let position = store.position().unwrap_or(0);
-        let changelog = builder.changelog().map(|_| changelog);
-        Ok(TaskStore { store, changelog, position })
+        let changelog = logged.then_some(changelog);
+        Ok(TaskStore { store, changelog, is_source, position })
     }
 
     /// Deletes a store's files.
@@ -159,16 +165,22 @@ impl TaskBuilder {
             .map(|partition| (self.settings.handlers.topic)(application_id, &partition.topic))
             .collect();
         let store_names = stores.iter().map(|store| store.store.name().clone()).collect();
+        let input_of = |store: &TaskStore| {
+            let topic = store.changelog.as_ref().filter(|_| store.is_source)?;
+            partitions.iter().position(|partition| partition.topic == *topic)
+        };
         let changelogs = stores.iter().map(|store| Changelog {
             topic: store.changelog.clone(),
+            input: input_of(store),
             handle: None,
             position: store.position,
             unacknowledged: 0,
         });
+        let changelogs: Vec<Changelog> = changelogs.collect();
         let metrics = TaskMetrics::new(application_id, id, &partitions);
         let mut task = StreamTask {
             nodes,
-            changelogs: changelogs.collect(),
+            changelogs,
             stores: stores.into_iter().map(|store| store.store).collect(),
             group: PartitionGroup::new(&source_nodes, self.settings.max_task_idle),
             handlers: self.settings.handlers.clone(),
@@ -223,6 +235,8 @@ impl TaskBuilder {
             current_node: NodeIndex(0),
             outputs: OutputBuffer::default(),
             punctuations: PunctuationQueue::default(),
+            times: TaskTimes::default(),
+            emit_interval: self.settings.emit_interval,
             commit_requested: false,
             dropped: Vec::new(),
             store_names,

@@ -33,7 +33,8 @@ impl StreamTask {
     pub(crate) fn prepare_commit(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
         let partition = self.state.task_id.partition;
         for (store, changelog) in self.stores.iter_mut().zip(&mut self.changelogs) {
-            let Some(topic) = &changelog.topic else { continue };
+            let topic = changelog.topic.as_ref().filter(|_| changelog.input.is_none());
+            let Some(topic) = topic else { continue };
             let handle = match changelog.handle {
                 Some(handle) => handle,
                 None => *changelog.handle.insert(sink.topic(topic)?),
@@ -67,12 +68,18 @@ impl StreamTask {
                 changelog.position += changelog.unacknowledged + i64::from(in_transaction);
                 changelog.unacknowledged = 0;
             }
+            if let Some(offset) =
+                changelog.input.and_then(|input| self.group.queues[input].consumed)
+            {
+                changelog.position = offset;
+            }
             store.commit(changelog.topic.as_ref().map(|_| changelog.position))?;
             let expired = store.take_expired_writes();
             if expired > 0 {
                 self.metrics.dropped(store.name(), "expired", expired);
             }
         }
+        self.state.times.commit();
         self.group.queues.iter_mut().for_each(|queue| queue.is_dirty = false);
         self.has_effects = false;
         self.state.commit_requested = false;
@@ -127,6 +134,7 @@ impl StreamTask {
     /// Drops everything uncommitted: store writes, outputs, buffered records. The caller seeks back.
     pub(crate) fn abort(&mut self) {
         self.undo_effects();
+        self.state.times.abort();
         self.stores.iter_mut().for_each(|store| store.abort());
         for changelog in &mut self.changelogs {
             changelog.unacknowledged = 0;

@@ -29,11 +29,26 @@ pub(crate) struct Queue {
 }
 
 /// The queues of a task. Source: `PartitionGroup`.
+///
+/// Of equal timestamps, too, the one comes first that Java would take: the queues lie in a heap like its `PriorityQueue`, so that they take turns.
 #[derive(Debug)]
 pub(crate) struct PartitionGroup {
     pub(crate) queues: Vec<Queue>,
+    /// A binary heap of queues whose heads are known, by event time.
+    heap: Vec<usize>,
+    /// Queues that were empty and are not any more, in the order in which that happened; not in the heap yet.
+    filled: Vec<usize>,
+    /// The queue that was taken last, until its next record's time is known.
+    taken: Option<Taken>,
     /// `None`: never wait for data (`max.task.idle.ms = -1`).
     max_task_idle: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    queue: usize,
+    /// Its first record is still to be done.
+    in_hand: bool,
 }
 
 impl PartitionGroup {
@@ -49,11 +64,20 @@ impl PartitionGroup {
             caught_up: false,
             idle_since: None,
         };
-        Self { queues: sources.iter().map(queue).collect(), max_task_idle }
+        Self {
+            queues: sources.iter().map(queue).collect(),
+            heap: Vec::with_capacity(sources.len()),
+            filled: Vec::new(),
+            taken: None,
+            max_task_idle,
+        }
     }
 
     pub(crate) fn push(&mut self, partition: usize, record: RawRecord) {
         let queue = &mut self.queues[partition];
+        if queue.records.is_empty() && !self.filled.contains(&partition) {
+            self.filled.push(partition);
+        }
         queue.bytes += record.size_bytes();
         queue.records.push_back(record);
         queue.idle_since = None;
@@ -72,33 +96,84 @@ impl PartitionGroup {
         queue.head = None;
         queue.consumed = Some(record.offset + 1);
         queue.is_dirty = true;
+        if let Some(taken) = self.taken.filter(|taken| taken.queue == partition) {
+            let left = !queue.records.is_empty();
+            self.taken = left.then_some(Taken { in_hand: false, ..taken });
+        }
     }
 
     /// The queue whose first record has the smallest event time, if the task need not wait for another queue.
     ///
     /// An empty queue whose partition has more on the broker is waited for, so that records are taken in event-time order;
-    /// one that is caught up is waited for as long as `max.task.idle.ms` says. Ties go to the first queue.
+    /// one that is caught up is waited for as long as `max.task.idle.ms` says. A record that is still to be done comes again.
     pub(crate) fn next(&mut self, now: Timestamp) -> Option<usize> {
-        let mut next: Option<(usize, Timestamp)> = None;
-        for (index, queue) in self.queues.iter_mut().enumerate() {
-            let Some(head) = queue.head else {
-                match self.max_task_idle {
-                    None => continue,
-                    Some(_) if !queue.caught_up => return None,
-                    Some(idle) => {
-                        let since = *queue.idle_since.get_or_insert(now);
-                        if now.since(since) < idle {
-                            return None;
-                        }
-                        continue;
-                    }
-                }
-            };
-            if next.is_none_or(|(_, smallest)| head < smallest) {
-                next = Some((index, head));
+        if self.must_wait(now) {
+            return None;
+        }
+        if let Some(Taken { queue, in_hand }) = self.taken.take() {
+            if in_hand {
+                self.taken = Some(Taken { queue, in_hand });
+                return Some(queue);
+            }
+            self.offer(queue);
+        }
+        let mut filled = std::mem::take(&mut self.filled);
+        filled.drain(..).for_each(|queue| self.offer(queue));
+        self.filled = filled;
+        let queue = self.poll()?;
+        self.taken = Some(Taken { queue, in_hand: true });
+        Some(queue)
+    }
+
+    fn must_wait(&mut self, now: Timestamp) -> bool {
+        let Some(idle) = self.max_task_idle else { return false };
+        for queue in self.queues.iter_mut().filter(|queue| queue.head.is_none()) {
+            if !queue.caught_up || now.since(*queue.idle_since.get_or_insert(now)) < idle {
+                return true;
             }
         }
-        next.map(|(index, _)| index)
+        false
+    }
+
+    /// Puts a queue into the heap, if it has a head. Source: `java.util.PriorityQueue.offer`.
+    fn offer(&mut self, queue: usize) {
+        if self.queues[queue].head.is_none() {
+            return;
+        }
+        let mut place = self.heap.len();
+        self.heap.push(queue);
+        while place > 0 {
+            let parent = (place - 1) / 2;
+            if self.time(queue) >= self.time(self.heap[parent]) {
+                break;
+            }
+            self.heap.swap(place, parent);
+            place = parent;
+        }
+    }
+
+    /// Takes the first queue out of the heap. Source: `java.util.PriorityQueue.poll`.
+    fn poll(&mut self) -> Option<usize> {
+        let last = self.heap.pop()?;
+        let Some(&first) = self.heap.first() else { return Some(last) };
+        self.heap[0] = last;
+        let mut place = 0;
+        loop {
+            let (left, right) = (2 * place + 1, 2 * place + 2);
+            let Some(&child) = self.heap.get(left) else { break };
+            let smaller = |right: &usize| self.time(child) > self.time(*right);
+            let next = if self.heap.get(right).is_some_and(smaller) { right } else { left };
+            if self.time(last) <= self.time(self.heap[next]) {
+                break;
+            }
+            self.heap.swap(place, next);
+            place = next;
+        }
+        Some(first)
+    }
+
+    fn time(&self, queue: usize) -> Option<Timestamp> {
+        self.queues[queue].head
     }
 
     pub(crate) fn buffered_records(&self) -> usize {
@@ -107,6 +182,9 @@ impl PartitionGroup {
 
     /// Forgets what is buffered and what was done since the last commit (rewind).
     pub(crate) fn clear(&mut self) {
+        self.heap.clear();
+        self.filled.clear();
+        self.taken = None;
         for queue in &mut self.queues {
             queue.records.clear();
             queue.bytes = 0;
@@ -140,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn smallest_timestamp_first_and_ties_to_the_first_queue() {
+    fn smallest_timestamp_first_and_ties_to_the_queue_that_waited_longer() {
         let mut group = group(Some(0));
         head(&mut group, 0, 7);
         head(&mut group, 1, 5);
@@ -148,6 +226,37 @@ mod tests {
         group.pop(1);
         head(&mut group, 1, 7);
         assert_eq!(group.next(Timestamp::MIN), Some(0));
+    }
+
+    #[test]
+    fn queues_of_equal_timestamps_take_turns() {
+        let mut group = group(Some(0));
+        for (partition, time) in [(1, 5), (0, 5), (1, 5), (0, 5), (0, 6)] {
+            group.push(partition, record(time));
+        }
+        let mut taken = Vec::new();
+        while taken.len() < 5 {
+            for queue in &mut group.queues {
+                queue.head = queue.records.front().map(|record| record.timestamp);
+                queue.caught_up = true;
+            }
+            let next = group.next(Timestamp::MIN).unwrap();
+            taken.push(next);
+            group.pop(next);
+        }
+        assert_eq!(taken, [1, 0, 1, 0, 0]);
+        assert_eq!(group.next(Timestamp::MIN), None);
+    }
+
+    #[test]
+    fn record_that_is_not_done_comes_again_though_an_older_one_has_arrived() {
+        let mut group = group(None);
+        head(&mut group, 0, 7);
+        assert_eq!(group.next(Timestamp::MIN), Some(0));
+        head(&mut group, 1, 5);
+        assert_eq!(group.next(Timestamp::MIN), Some(0));
+        group.pop(0);
+        assert_eq!(group.next(Timestamp::MIN), Some(1));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(crate) struct TaskStore {
     pub(crate) store: Box<dyn StateStore>,
     /// `None`: logging is off.
     pub(crate) changelog: Option<Arc<str>>,
+    /// The changelog is one of the task's own input topics: it is never written, and holds what is still to be processed, too.
+    pub(crate) is_source: bool,
     /// The changelog offset after what the store holds; never above the truth, and below it only by markers.
     pub(crate) position: i64,
 }
@@ -65,6 +67,8 @@ pub(crate) struct StreamTask {
 
 pub(super) struct Changelog {
     pub(super) topic: Option<Arc<str>>,
+    /// The input partition that is the changelog, where one is.
+    pub(super) input: Option<usize>,
     pub(super) handle: Option<TopicHandle>,
     pub(super) position: i64,
     pub(super) unacknowledged: i64,
@@ -385,6 +389,7 @@ impl StreamTask {
     pub(super) fn keep_effects(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
         self.has_effects = true;
         send_all(&mut self.state.outputs, &mut self.handles, sink)?;
+        self.state.times.accept_record();
         self.stores.iter_mut().for_each(|store| store.accept_record());
         Ok(())
     }
@@ -392,6 +397,7 @@ impl StreamTask {
     pub(super) fn undo_effects(&mut self) {
         self.state.outputs.clear();
         self.state.dropped.clear();
+        self.state.times.undo_record();
         self.stores.iter_mut().for_each(|store| store.undo_record());
     }
 
@@ -419,6 +425,7 @@ impl StreamTask {
         let join = |(store, changelog): (Box<dyn StateStore>, Changelog)| TaskStore {
             store,
             changelog: changelog.topic,
+            is_source: changelog.input.is_some(),
             position: changelog.position,
         };
         stores.into_iter().zip(changelogs).map(join).collect()

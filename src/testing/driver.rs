@@ -36,6 +36,8 @@ pub struct TestSettings {
     pub handlers: ErrorHandlers,
     /// Where stores live; in memory if not given.
     pub engines: Arc<dyn Engines>,
+    /// The shortest wall-clock time between two searches for results of closed windows; none if not given, where [`KafkaStreams`](crate::KafkaStreams) has one second.
+    pub emit_interval: Duration,
     /// How many partitions the sinks' topics have, as partitioners are told; what they choose is read from one queue all the same.
     pub output_partitions: i32,
 }
@@ -47,6 +49,7 @@ impl Default for TestSettings {
             start: Timestamp::from_millis(0),
             handlers: ErrorHandlers::default(),
             engines: Arc::new(MemoryEngines),
+            emit_interval: Duration::ZERO,
             output_partitions: 1,
         }
     }
@@ -130,6 +133,7 @@ impl TopologyTestDriver {
             max_task_idle: Some(Duration::ZERO),
             store_cache_bytes_max: 1 << 20,
             handlers: Arc::new(settings.handlers),
+            emit_interval: settings.emit_interval,
             clock: Arc::new(clock.clone()),
             engines: settings.engines,
         };

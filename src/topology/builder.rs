@@ -24,6 +24,8 @@ pub struct Topology {
     pub(crate) global_stores: Vec<GlobalStoreSpec>,
     /// Repartition topics with the number of partitions asked for.
     pub(crate) internal_topics: BTreeMap<Arc<str>, Option<i32>>,
+    /// Stores whose changelog is a source topic of their task.
+    pub(crate) source_changelogs: BTreeMap<Arc<str>, Arc<str>>,
     /// Groups of source nodes whose topics must have the same number of partitions.
     pub(crate) copartition_groups: Vec<Vec<usize>>,
 }
@@ -276,6 +278,11 @@ impl Topology {
         self.nodes[processor].stores.push(builder.name().clone());
         self.global_stores.push(GlobalStoreSpec { builder, source, processor });
         Ok(())
+    }
+
+    /// Makes the topic that a store is filled from its changelog, so that it needs none of its own. Source: `connectSourceStoreAndTopic`.
+    pub(crate) fn use_source_as_changelog(&mut self, store: &Arc<str>, topic: &str) {
+        self.source_changelogs.insert(store.clone(), topic.into());
     }
 
     /// Lets a processor use a store. Source: `connectProcessorAndStateStores`.

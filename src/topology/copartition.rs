@@ -119,6 +119,9 @@ impl Topology {
             };
             plan.tasks.push(tasks);
             for (name, store) in &self.stores {
+                if self.source_changelogs.contains_key(name) {
+                    continue;
+                }
                 let used = self.users_of(name).any(|user| subtopology.nodes.contains(&user));
                 if let Some(configs) = store.builder.changelog().filter(|_| used) {
                     let name = changelog_topic(application_id, name);

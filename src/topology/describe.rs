@@ -9,11 +9,12 @@ use std::sync::Arc;
 use super::builder::Topology;
 use super::node::Role;
 use super::subtopology::Subtopology;
+use super::tree_set::TreeSet;
 
 struct Described {
     size: i64,
-    predecessors: Vec<usize>,
-    successors: Vec<usize>,
+    predecessors: TreeSet,
+    successors: TreeSet,
 }
 
 impl Topology {
@@ -57,7 +58,11 @@ impl Topology {
         let mut described: Vec<Described> = self
             .nodes
             .iter()
-            .map(|_| Described { size: 1, predecessors: Vec::new(), successors: Vec::new() })
+            .map(|_| Described {
+                size: 1,
+                predecessors: TreeSet::default(),
+                successors: TreeSet::default(),
+            })
             .collect();
         for node in &order {
             for parent in &self.nodes[*node].parents {
@@ -72,8 +77,8 @@ impl Topology {
         text.push_str(&format!("  Sub-topology: {}\n", subtopology.id));
         for node in nodes {
             let (before, after) = (
-                self.names(&described[node].predecessors),
-                self.names(&described[node].successors),
+                self.names(&described[node].predecessors.values()),
+                self.names(&described[node].successors.values()),
             );
             text.push_str(&format!("    {}\n", self.node_text(node, &before, &after)));
         }
@@ -85,16 +90,10 @@ impl Topology {
         described: &mut [Described],
         of: usize,
         neighbour: usize,
-        list: impl Fn(&mut Described) -> &mut Vec<usize>,
+        list: impl Fn(&mut Described) -> &mut TreeSet,
     ) {
         let mut entries = std::mem::take(list(&mut described[of]));
-        let place = entries
-            .iter()
-            .position(|entry| self.compare(described, neighbour, *entry) != Ordering::Greater)
-            .unwrap_or(entries.len());
-        if entries.get(place) != Some(&neighbour) {
-            entries.insert(place, neighbour);
-        }
+        entries.insert(neighbour, |entry| self.compare(described, neighbour, entry));
         *list(&mut described[of]) = entries;
     }
 
@@ -142,7 +141,7 @@ impl Topology {
 
 fn add_size(described: &mut [Described], node: usize, delta: i64) {
     described[node].size += delta;
-    for predecessor in described[node].predecessors.clone() {
+    for predecessor in described[node].predecessors.values() {
         add_size(described, predecessor, delta);
     }
 }

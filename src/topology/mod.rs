@@ -12,6 +12,7 @@ mod join_buffer;
 mod node;
 mod state_store;
 mod subtopology;
+mod tree_set;
 mod versioned_store;
 mod window_stores;
 

@@ -9,4 +9,5 @@ mod foreign_key;
 mod lifecycle;
 mod operators;
 mod processors;
+mod stream_joins;
 mod versioned;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kstreams::serdes::DefaultSerde;
 use kstreams::{
     CogroupedKStream, GlobalKTable, Grouped, KGroupedStream, KGroupedTable, KStream, KTable,
-    Materialized, Named, Produced, Repartitioned, StreamsBuilder, Topology,
+    Materialized, Named, Produced, Repartitioned, StreamsBuilder, Topology, TopologyOptimization,
 };
 use serde_json::Value as Json;
 
@@ -65,10 +65,16 @@ pub(crate) enum Node {
 
 /// Builds the topology of `case`.
 pub fn build(case: &Json) -> Result<Built> {
+    let mut optimization = TopologyOptimization::NONE;
     for (key, value) in case["config"].as_object().into_iter().flatten() {
-        let optimised = key == "topology.optimization" && value != "none";
-        if optimised || key == "statestore.cache.max.bytes" {
-            return Err(unsupported(format!("config {key}={value}")));
+        match key.as_str() {
+            "topology.optimization" => {
+                optimization = value.as_str().unwrap_or_default().parse()?;
+            }
+            "statestore.cache.max.bytes" => {
+                return Err(unsupported(format!("config {key}={value}")));
+            }
+            _ => {}
         }
     }
     let mut cases = CaseBuilder {
@@ -85,7 +91,7 @@ pub fn build(case: &Json) -> Result<Built> {
         }
     }
     let CaseBuilder { builder, sinks, stores, .. } = cases;
-    Ok(Built { topology: builder.build()?, sinks, stores })
+    Ok(Built { topology: builder.build_with(optimization)?, sinks, stores })
 }
 
 pub(crate) fn unsupported(what: impl Into<String>) -> BuildError {
@@ -285,13 +291,14 @@ impl CaseBuilder {
     ) -> Result<Node> {
         operation.refuse("name")?;
         let table = match name {
-            // A dynamic value as the count; the nodes are those of `count`.
+            // A dynamic value as the count. Without a store the names are those of `count()`, which `aggregate` has too.
+            "count" if operation.has("store") => {
+                let next = |count: Value| one_more(Some(&count));
+                grouped.count_by(|| Value::Integer(0), next, self.materialized(operation)?)
+            }
             "count" => grouped.aggregate(
                 || Value::Integer(0),
-                |_, _, count| match count {
-                    Value::Integer(count) => Some(Value::Integer(count + 1)),
-                    _ => None,
-                },
+                |_, _, count| Some(one_more(Some(&count))),
                 self.materialized(operation)?,
             ),
             "reduce" => {
@@ -358,6 +365,13 @@ pub(crate) fn grouped(operation: Operation<'_>) -> Grouped<Value, Value> {
     match operation.name() {
         Some(name) => grouped.with_name(name),
         None => grouped,
+    }
+}
+
+fn one_more(count: Option<&Value>) -> Value {
+    match count {
+        Some(Value::Integer(count)) => Value::Integer(count + 1),
+        _ => Value::Integer(1),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kstreams::serdes::DefaultSerde;
-use kstreams::{Joined, KStream, Stores};
+use kstreams::{JoinWindows, Joined, KStream, Stores, StreamJoined};
 
 use crate::build::{
     BuildError, CaseBuilder, Node, Operation, StoreContent, invalid, of_record, unsupported,
@@ -94,8 +94,46 @@ impl CaseBuilder {
                     stream.join_global(&table, key_of, join)
                 }
             }
-            Node::Stream(_) => return Err(unsupported("join of two streams")),
+            Node::Stream(other) => return self.join_streams(operation, stream, &other),
             _ => return Err(invalid(format!("cannot join with {}", operation.0["with"]))),
+        })
+    }
+}
+
+impl CaseBuilder {
+    fn join_streams(
+        &self,
+        operation: Operation<'_>,
+        stream: &KStream<Value, Value>,
+        other: &KStream<Value, Value>,
+    ) -> Result<KStream<Value, Value>> {
+        let joiner = operation.expression("joiner")?;
+        let join = move |key: &Value, left: Option<&Value>, right: Option<&Value>| {
+            let (left, right) = (left.unwrap_or(&Value::Null), right.unwrap_or(&Value::Null));
+            joiner.evaluate(&[("$k", key), ("$l", left), ("$r", right)])
+        };
+        let bound = |field: &str| operation.0["window"][field].as_i64().unwrap_or(0);
+        let grace = u64::try_from(bound("grace")).map_err(|_| invalid("found negative grace"))?;
+        let grace = Duration::from_millis(grace);
+        let windows = JoinWindows::between(bound("before"), bound("after"), grace)?;
+        let mut joined = StreamJoined::with(Value::serde(), Value::serde(), Value::serde());
+        if let Some(name) = operation.name() {
+            joined = joined.with_name(name);
+        }
+        if operation.has("store_name") {
+            joined = joined.with_store_name(operation.text("store_name")?);
+        }
+        Ok(match operation.0["kind"].as_str().unwrap_or("inner") {
+            "inner" => {
+                let join = move |key: &Value, l: &Value, r: &Value| join(key, Some(l), Some(r));
+                stream.join_stream(other, join, windows, joined)
+            }
+            "left" => {
+                let join = move |key: &Value, l: &Value, r: Option<&Value>| join(key, Some(l), r);
+                stream.left_join_stream(other, join, windows, joined)
+            }
+            "outer" => stream.outer_join_stream(other, join, windows, joined),
+            kind => return Err(invalid(format!("found join kind {kind}"))),
         })
     }
 }
