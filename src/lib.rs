@@ -54,12 +54,15 @@ pub use config::{ProcessingGuarantee, StreamsConfig, TopologyOptimization};
 pub use dsl::{
     BranchedKStream, CogroupedKStream, Consumed, GlobalKTable, Grouped, JoinWindows, Joined,
     KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Named, Printed, Produced,
-    Repartitioned, StreamJoined, StreamsBuilder, TableJoined,
+    Repartitioned, SessionWindowedKStream, StreamJoined, StreamsBuilder, TableJoined,
+    TimeWindowedKStream, WindowedBy,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{TaskId, TopicPartition};
 pub use nullable::Nullable;
-pub use operators::Change;
+pub use operators::{
+    Change, EmitStrategy, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windows,
+};
 pub use processor::{
     FixedKeyProcessor, FixedKeyProcessorContext, FixedKeyRecord, Processor, ProcessorContext,
     ProcessorSupplier, PunctuationType, PunctuatorId, StoreHandle,

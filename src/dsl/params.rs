@@ -205,6 +205,8 @@ pub struct Materialized<K, V> {
     pub(super) kind: StoreKind,
     pub(super) logging: Option<BTreeMap<String, String>>,
     pub(super) history_retention: Option<Duration>,
+    /// How long a windowed table is kept; `None`: as long as its windows need.
+    pub(super) retention: Option<Duration>,
 }
 
 impl<K, V> Default for Materialized<K, V> {
@@ -215,6 +217,7 @@ impl<K, V> Default for Materialized<K, V> {
             kind: StoreKind::Persistent,
             logging: Some(BTreeMap::new()),
             history_retention: None,
+            retention: None,
         }
     }
 }
@@ -251,6 +254,13 @@ impl<K, V> Materialized<K, V> {
 
     pub(super) fn is_versioned(&self) -> bool {
         self.history_retention.is_some()
+    }
+
+    /// Keeps the windows of a windowed table for `retention` after the newest one began (a session: ended); at least as long as they may
+    /// still change.
+    pub fn with_retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
+        self
     }
 
     /// Makes no changelog.

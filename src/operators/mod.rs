@@ -10,6 +10,8 @@ mod foreign_key;
 mod join;
 mod outer_join_store;
 mod self_join;
+mod session_aggregate;
+mod sliding_aggregate;
 mod stateless;
 mod stream_join;
 mod table;
@@ -17,6 +19,9 @@ mod table_aggregate;
 mod table_join;
 mod table_source;
 mod table_store;
+mod window_aggregate;
+mod window_getter;
+mod windows;
 
 pub(crate) use aggregate::{Initializer, KStreamAggregate, Passed};
 pub(crate) use branch::{Branch, BranchPredicate, BranchTo};
@@ -29,6 +34,8 @@ pub(crate) use foreign_key::{
 pub(crate) use join::{GetterSupplier, StreamGlobalTableJoin, StreamTableJoin};
 pub(crate) use outer_join_store::{unmatched_key_serde, unmatched_values_serde};
 pub(crate) use self_join::StreamSelfJoin;
+pub(crate) use session_aggregate::SessionAggregate;
+pub(crate) use sliding_aggregate::SlidingAggregate;
 pub(crate) use stateless::{
     Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, TableToStream,
 };
@@ -38,6 +45,11 @@ pub(crate) use table_aggregate::{TableAggregate, TableRepartitionMap};
 pub(crate) use table_join::{Required, TableMerge, TableTableJoin, join_getter};
 pub(crate) use table_source::{GlobalTableSource, TableSource, store_getter};
 pub(crate) use table_store::TableStore;
+pub(crate) use window_aggregate::{Aggregation, Emit, Steps, WindowAggregate};
+pub(crate) use window_getter::{session_getter, window_getter};
+pub use windows::{
+    EmitStrategy, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows, Windows,
+};
 
 /// What a table's change carries on its edges. Source: `Change`.
 #[derive(Debug, Clone, PartialEq)]

@@ -46,18 +46,29 @@ pub enum RowOrder {
 pub struct SegmentedStoreOptions {
     /// The layer below.
     pub store: TransactionalStoreOptions,
-    /// How long rows are kept, by the times put into the store.
+    /// How long rows are visible, by the times put into the store.
     pub retention: Duration,
+    /// How much longer they are kept, for the operator that the store belongs to.
+    pub additional_retention: Duration,
     /// How rows are ordered.
     pub order: RowOrder,
 }
 
 /// What the store knows about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct State {
     observed: i64,
     /// The sequence number given last.
     sequence: i32,
+    /// The stream time of each operator that works on the store.
+    stream_times: Vec<i64>,
+}
+
+impl State {
+    fn rewind(&mut self, to: &Self) {
+        self.observed = to.observed;
+        self.stream_times.clone_from(&to.stream_times);
+    }
 }
 
 pub(super) struct SegmentedStore {
@@ -65,6 +76,7 @@ pub(super) struct SegmentedStore {
     schema: KeySchema,
     order: RowOrder,
     retention_ms: i64,
+    additional_ms: i64,
     segment_interval_ms: i64,
     /// Now, as of the last accepted record, and as of the last commit.
     state: State,
@@ -85,10 +97,11 @@ impl SegmentedStore {
         engine: Box<dyn Engine>,
         options: SegmentedStoreOptions,
     ) -> Result<Self> {
-        let retention_ms = i64::try_from(options.retention.as_millis()).unwrap_or(i64::MAX);
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let retention_ms = millis(options.retention);
         let mut store = TransactionalStore::open(name, engine, options.store);
         let state = match store.get(MARKER)? {
-            None => State { observed: NOTHING_OBSERVED, sequence: 0 },
+            None => State { observed: NOTHING_OBSERVED, sequence: 0, stream_times: Vec::new() },
             Some(marker) => decode_marker(marker)?,
         };
         Ok(Self {
@@ -96,10 +109,11 @@ impl SegmentedStore {
             schema,
             order: options.order,
             retention_ms,
+            additional_ms: millis(options.additional_retention),
             segment_interval_ms: (retention_ms / 2).max(SEGMENT_INTERVAL_MS_MIN),
+            accepted: state.clone(),
+            committed: state.clone(),
             state,
-            accepted: state,
-            committed: state,
             expired_below: 0,
             expired_writes: 0,
             row: Vec::new(),
@@ -120,9 +134,26 @@ impl SegmentedStore {
         (self.state.observed != NOTHING_OBSERVED).then_some(self.state.observed)
     }
 
-    /// The smallest time that is still read and written.
+    /// The smallest time that is still read.
     fn visible_from(&self) -> i64 {
         self.state.observed.saturating_sub(self.retention_ms).saturating_add(1)
+    }
+
+    /// The smallest time that is still written, and read by the operator that the store belongs to.
+    fn kept_from(&self) -> i64 {
+        self.visible_from().saturating_sub(self.additional_ms)
+    }
+
+    /// Moves an operator's stream time, which never goes back; returns it as it was and as it is. It is undone, rewound and kept with the
+    /// store's rows. After a restoration from the changelog operator 0 goes on where the newest record was, others begin anew.
+    pub(super) fn advance_stream_time(&mut self, operator: usize, time: i64) -> (Option<i64>, i64) {
+        let times = &mut self.state.stream_times;
+        if times.len() <= operator {
+            times.resize(operator + 1, NOTHING_OBSERVED);
+        }
+        let before = times[operator];
+        times[operator] = before.max(time);
+        ((before != NOTHING_OBSERVED).then_some(before), times[operator])
     }
 
     /// A sequence number for a row that is not to replace another.
@@ -155,7 +186,7 @@ impl SegmentedStore {
             )));
         }
         self.state.observed = self.state.observed.max(parts.time);
-        if parts.time < self.visible_from() {
+        if parts.time < self.kept_from() {
             self.expired_writes += 1;
             return Ok(());
         }
@@ -182,8 +213,20 @@ impl SegmentedStore {
 
     /// The visible rows that a query wants.
     pub(super) fn scan<'a>(&'a mut self, mut query: Query<'a>) -> SegmentScan<'a> {
+        query.from = query.from.max(self.visible_from());
+        self.scan_closed(query)
+    }
+
+    /// The rows that a query of the store's operator wants: those that are kept, visible or not.
+    pub(super) fn scan_kept<'a>(&'a mut self, mut query: Query<'a>) -> SegmentScan<'a> {
+        query.from = query.from.max(self.kept_from());
+        self.scan_closed(query)
+    }
+
+    /// The rows that a query wants, whatever their age: those of the time since the last commit are all still there.
+    pub(super) fn scan_closed<'a>(&'a mut self, mut query: Query<'a>) -> SegmentScan<'a> {
         self.store.prepare_scan();
-        query.from = query.from.max(self.visible_from()).max(0);
+        query.from = query.from.max(0);
         let is_all = matches!(query.keys, Keys::Range(None, None));
         let path = match self.order {
             RowOrder::KeyFirst => Path::KeyFirst,
@@ -199,12 +242,14 @@ impl SegmentedStore {
 
     pub(super) fn accept_record(&mut self) {
         self.store.accept_record();
-        self.accepted = self.state;
+        self.accepted.sequence = self.state.sequence;
+        let state = &self.state;
+        self.accepted.rewind(state);
     }
 
     pub(super) fn undo_record(&mut self) {
         self.store.undo_record();
-        self.state = State { sequence: self.state.sequence, ..self.accepted };
+        self.state.rewind(&self.accepted);
     }
 
     pub(super) fn write_changelog(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<usize> {
@@ -222,18 +267,19 @@ impl SegmentedStore {
     pub(super) fn commit(&mut self, position: Option<i64>) -> Result<()> {
         // With a record in hand the layer below refuses the commit.
         if self.state != self.committed && !self.store.has_record_in_hand() {
-            self.store.put(MARKER, &encode_marker(self.state));
+            self.store.put(MARKER, &encode_marker(&self.state));
             self.store.accept_record();
         }
         self.store.commit(position)?;
-        (self.accepted, self.committed) = (self.state, self.state);
+        self.accepted.clone_from(&self.state);
+        self.committed.clone_from(&self.state);
         self.expire_segments()
     }
 
     pub(super) fn abort(&mut self) {
         self.store.abort();
-        self.state = State { sequence: self.state.sequence, ..self.committed };
-        self.accepted = self.state;
+        self.state.rewind(&self.committed);
+        self.accepted.clone_from(&self.state);
     }
 
     pub(super) fn take_expired_writes(&mut self) -> u64 {
@@ -241,7 +287,8 @@ impl SegmentedStore {
     }
 
     pub(super) fn restore(&mut self, records: &[ChangelogRecord], position: i64) -> Result<()> {
-        let mut state = self.committed;
+        let mut state = self.committed.clone();
+        let mut stream_time = state.stream_times.first().copied().unwrap_or(NOTHING_OBSERVED);
         let mut parsed = Vec::with_capacity(records.len());
         for record in records {
             let parts = self.schema.parse(&record.key).filter(|parts| parts.time >= 0);
@@ -253,17 +300,23 @@ impl SegmentedStore {
                 ))
             })?;
             state.observed = state.observed.max(parts.time);
+            // A row carries the newest timestamp of its window's records.
+            stream_time = stream_time.max(record.timestamp.as_millis());
             if self.schema == KeySchema::Window {
                 // After a wrap this is too high at worst, and then wraps again: numbers only have to differ.
                 state.sequence = state.sequence.max(i32::try_from(parts.rest).unwrap_or(i32::MAX));
             }
             parsed.push((parts, record));
         }
-        (self.state, self.accepted, self.committed) = (state, state, state);
+        state.stream_times.resize(state.stream_times.len().max(1), NOTHING_OBSERVED);
+        state.stream_times[0] = stream_time;
+        self.accepted.clone_from(&state);
+        self.committed.clone_from(&state);
+        self.state.clone_from(&state);
         let mut rows = Vec::with_capacity(parsed.len() + 1);
-        let visible_from = self.visible_from();
+        let kept_from = self.kept_from();
         for (parts, record) in parsed {
-            if parts.time < visible_from {
+            if parts.time < kept_from {
                 continue;
             }
             self.write_row(parts);
@@ -283,7 +336,7 @@ impl SegmentedStore {
         }
         rows.push(ChangelogRecord {
             key: Bytes::from_static(MARKER),
-            value: Some(Bytes::copy_from_slice(&encode_marker(state))),
+            value: Some(encode_marker(&state).into()),
             timestamp: Timestamp::default(),
         });
         self.store.restore(&rows, position)?;
@@ -313,7 +366,7 @@ impl SegmentedStore {
 
     /// Takes whole segments that nobody can read any more out of the engine.
     fn expire_segments(&mut self) -> Result<()> {
-        let live = self.segment(self.visible_from().max(0));
+        let live = self.segment(self.kept_from().max(0));
         if live <= self.expired_below {
             return Ok(());
         }
@@ -333,23 +386,30 @@ impl SegmentedStore {
     }
 }
 
-fn encode_marker(state: State) -> [u8; 12] {
-    let mut marker = [0; 12];
-    marker[..8].copy_from_slice(&state.observed.to_be_bytes());
-    marker[8..].copy_from_slice(&state.sequence.to_be_bytes());
+/// Observed time (8 bytes), sequence number (4), and the operators' stream times (8 each), big-endian.
+fn encode_marker(state: &State) -> Vec<u8> {
+    let mut marker = Vec::with_capacity(12 + 8 * state.stream_times.len());
+    marker.extend_from_slice(&state.observed.to_be_bytes());
+    marker.extend_from_slice(&state.sequence.to_be_bytes());
+    state.stream_times.iter().for_each(|time| marker.extend_from_slice(&time.to_be_bytes()));
     marker
 }
 
 fn decode_marker(marker: &[u8]) -> Result<State> {
-    let parts = marker.split_first_chunk::<8>().and_then(|(observed, sequence)| {
-        let observed = i64::from_be_bytes(*observed);
-        Some(State { observed, sequence: i32::from_be_bytes(sequence.try_into().ok()?) })
+    let parts = marker.split_first_chunk::<8>().and_then(|(observed, rest)| {
+        let (sequence, times) = rest.split_first_chunk::<4>()?;
+        let (times, rest) = times.as_chunks::<8>();
+        rest.is_empty().then(|| State {
+            observed: i64::from_be_bytes(*observed),
+            sequence: i32::from_be_bytes(*sequence),
+            stream_times: times.iter().map(|time| i64::from_be_bytes(*time)).collect(),
+        })
     });
     parts.ok_or_else(|| {
         Error::new(
             ErrorKind::TaskCorrupted,
             format!(
-                "opening a windowed store: found a marker of {} bytes, wanted 12",
+                "opening a windowed store: found a marker of {} bytes, wanted 12 and 8 for each operator",
                 marker.len()
             ),
         )

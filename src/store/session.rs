@@ -178,6 +178,44 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
     pub fn approximate_entries(&self) -> u64 {
         self.segments.store().approximate_entries()
     }
+
+    /// As [`find_sessions`](Self::find_sessions), for the operator that the store belongs to: with what is kept for it alone.
+    pub(crate) fn find_kept(
+        &mut self,
+        key: &K,
+        earliest_end: Timestamp,
+        latest_start: Timestamp,
+    ) -> Result<SessionIter<'_, K, V>> {
+        self.codec.write_key(key, &mut self.key)?;
+        let query = after(Keys::One(&self.key), earliest_end, Direction::Forward);
+        let latest_start = latest_start.as_millis();
+        Ok(SessionIter { scan: self.segments.scan_kept(query), codec: &self.codec, latest_start })
+    }
+
+    /// The sessions that end between two times, with those too that are no longer visible but were when the record in hand came; in order of
+    /// time in a store whose rows are.
+    pub(crate) fn find_closed(
+        &mut self,
+        earliest_end: Timestamp,
+        latest_end: Timestamp,
+    ) -> SessionIter<'_, K, V> {
+        let keys = Keys::Range(None, None);
+        let (from, to) = (earliest_end.as_millis(), latest_end.as_millis());
+        let query = Query { keys, from, to, direction: Direction::Forward };
+        let scan = self.segments.scan_closed(query);
+        SessionIter { scan, codec: &self.codec, latest_start: i64::MAX }
+    }
+
+    /// Moves an operator's stream time; returns it as it was and as it is. It is part of the store: undone with a failed record, rewound
+    /// with an abort, and there again after a restart.
+    pub(crate) fn advance_stream_time(
+        &mut self,
+        operator: usize,
+        time: Timestamp,
+    ) -> (Option<Timestamp>, Timestamp) {
+        let (before, now) = self.segments.advance_stream_time(operator, time.as_millis());
+        (before.map(Timestamp::from_millis), Timestamp::from_millis(now))
+    }
 }
 
 fn parts(key: &[u8], session: Window) -> Parts<'_> {

@@ -269,6 +269,43 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     pub fn approximate_entries(&self) -> u64 {
         self.segments.store().approximate_entries()
     }
+
+    /// As [`fetch_range`](Self::fetch_range), for the operator that the store belongs to: with what is kept for it alone.
+    pub(crate) fn fetch_kept(
+        &mut self,
+        key: &K,
+        (from, to): (Timestamp, Timestamp),
+        direction: Direction,
+    ) -> Result<WindowIter<'_, K, V>> {
+        self.codec.write_key(key, &mut self.key)?;
+        let keys = Keys::One(&self.key);
+        let query = Query { keys, from: from.as_millis(), to: to.as_millis(), direction };
+        Ok(WindowIter { scan: self.segments.scan_kept(query), codec: &self.codec })
+    }
+
+    /// As [`fetch_all`](Self::fetch_all), with the rows too that are no longer visible but were when the record in hand came.
+    pub(crate) fn fetch_closed(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> WindowedIter<'_, K, V> {
+        let keys = Keys::Range(None, None);
+        let (from, to) = (from.as_millis(), to.as_millis());
+        let query = Query { keys, from, to, direction: Direction::Forward };
+        let window_size_ms = self.window_size_ms;
+        WindowedIter { scan: self.segments.scan_closed(query), codec: &self.codec, window_size_ms }
+    }
+
+    /// Moves an operator's stream time; returns it as it was and as it is. It is part of the store: undone with a failed record, rewound
+    /// with an abort, and there again after a restart.
+    pub(crate) fn advance_stream_time(
+        &mut self,
+        operator: usize,
+        time: Timestamp,
+    ) -> (Option<Timestamp>, Timestamp) {
+        let (before, now) = self.segments.advance_stream_time(operator, time.as_millis());
+        (before.map(Timestamp::from_millis), Timestamp::from_millis(now))
+    }
 }
 
 /// Window starts and values of one key. Borrows the store; ends after the first error of the engine.

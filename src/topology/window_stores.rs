@@ -69,6 +69,8 @@ impl Stores {
 struct Settings {
     name: Arc<str>,
     retention: Duration,
+    /// What the store keeps beyond its retention.
+    additional: Duration,
     kind: StoreKind,
     order: RowOrder,
     logging: Option<BTreeMap<String, String>>,
@@ -79,6 +81,7 @@ impl Settings {
         Self {
             name: name.into(),
             retention,
+            additional: Duration::ZERO,
             kind: StoreKind::Persistent,
             order: RowOrder::default(),
             logging: Some(BTreeMap::new()),
@@ -96,6 +99,7 @@ impl Settings {
         SegmentedStoreOptions {
             store: TransactionalStoreOptions { cache_bytes_max, value_format, is_logged },
             retention: self.retention,
+            additional_retention: self.additional,
             order: self.order,
         }
     }
@@ -107,13 +111,22 @@ macro_rules! settings {
         /// Keeps the state in memory, with rows in order of time and key as Java's in-memory stores have them.
         pub fn in_memory(mut self) -> Self {
             self.settings.kind = StoreKind::InMemory;
-            self.settings.order = RowOrder::TimeFirstIndexed;
+            self.settings.order = match self.settings.order {
+                RowOrder::KeyFirst => RowOrder::TimeFirstIndexed,
+                order => order,
+            };
             self
         }
 
         /// Orders the rows otherwise than by segment, key and time.
         pub fn row_order(mut self, order: RowOrder) -> Self {
             self.settings.order = order;
+            self
+        }
+
+        /// Keeps rows for longer than the retention says, for the operator alone that the store belongs to.
+        pub(crate) fn keep_longer(mut self, additional: Duration) -> Self {
+            self.settings.additional = additional;
             self
         }
 

@@ -157,6 +157,7 @@ impl<'a> Run<'a> {
                     is_logged: true,
                 },
                 retention: Duration::from_millis(RETENTION_MS as u64),
+                additional_retention: Duration::ZERO,
                 order: self.order,
             },
             window_size: Duration::from_millis(SIZE_MS as u64),

@@ -11,3 +11,4 @@ mod operators;
 mod processors;
 mod stream_joins;
 mod versioned;
+mod windows;

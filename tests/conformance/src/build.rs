@@ -8,11 +8,13 @@ use std::time::Duration;
 use kstreams::serdes::DefaultSerde;
 use kstreams::{
     CogroupedKStream, GlobalKTable, Grouped, KGroupedStream, KGroupedTable, KStream, KTable,
-    Materialized, Named, Produced, Repartitioned, StreamsBuilder, Topology, TopologyOptimization,
+    Materialized, Named, Produced, Repartitioned, SessionWindowedKStream, StreamsBuilder,
+    TimeWindowedKStream, Topology, TopologyOptimization, Windowed,
 };
 use serde_json::Value as Json;
 
 use crate::expression::Expression;
+use crate::key::CaseKey;
 use crate::streams::{flat_map, flat_map_values};
 use crate::value::Value;
 
@@ -40,6 +42,10 @@ pub enum StoreContent {
     Timestamped,
     /// Values alone.
     Plain,
+    /// Values with timestamps, in windows.
+    Windows,
+    /// Values in sessions.
+    Sessions,
 }
 
 /// A built case.
@@ -61,6 +67,10 @@ pub(crate) enum Node {
     Grouped(Rc<KGroupedStream<Value, Value>>),
     Cogrouped(Rc<CogroupedKStream<Value, Value>>),
     GroupedTable(Rc<KGroupedTable<Value, Value>>),
+    TimeWindowed(Rc<TimeWindowedKStream<Value, Value>>),
+    SessionWindowed(Rc<SessionWindowedKStream<Value, Value>>),
+    WindowedTable(Rc<KTable<Windowed<Value>, Value>>),
+    WindowedStream(KStream<Windowed<Value>, Value>),
 }
 
 /// Builds the topology of `case`.
@@ -148,9 +158,11 @@ pub(crate) struct CaseBuilder {
 }
 
 /// A function of key and value.
-pub(crate) fn of_record(expression: &Arc<Expression>) -> impl Fn(&Value, &Value) -> Value + use<> {
+pub(crate) fn of_record<K: CaseKey>(
+    expression: &Arc<Expression>,
+) -> impl Fn(&K, &Value) -> Value + use<K> {
     let expression = expression.clone();
-    move |key, value| expression.evaluate(&[("$k", key), ("$v", value)])
+    move |key, value| expression.evaluate(&[("$k", &key.as_value()), ("$v", value)])
 }
 
 impl CaseBuilder {
@@ -187,13 +199,11 @@ impl CaseBuilder {
                 Node::Global(Rc::new(self.builder.global_table_with(topic, consumed, materialized)))
             }
             "to" => {
-                let mut produced = Produced::default();
-                if let Some(name) = operation.name() {
-                    produced = produced.with_name(name);
+                self.sinks.push(operation.text("topic")?.to_owned());
+                match self.node(operation.text("in")?)? {
+                    Node::WindowedStream(stream) => write(operation, &stream)?,
+                    _ => write(operation, &self.stream(operation.text("in")?)?)?,
                 }
-                let topic = operation.text("topic")?;
-                self.sinks.push(topic.to_owned());
-                self.stream(operation.text("in")?)?.to_with(topic, produced);
                 return Ok(None);
             }
             "branch" => {
@@ -207,23 +217,31 @@ impl CaseBuilder {
                 Node::Cogrouped(grouped) => self.of_cogrouped(name, operation, &grouped)?,
                 Node::Table(table) => self.of_table(name, operation, &table)?,
                 Node::GroupedTable(grouped) => self.of_grouped_table(name, operation, &grouped)?,
+                Node::TimeWindowed(windowed) => {
+                    self.of_time_windowed(name, operation, &windowed)?
+                }
+                Node::SessionWindowed(windowed) => {
+                    self.of_session_windowed(name, operation, &windowed)?
+                }
+                Node::WindowedTable(table) => self.of_table(name, operation, &table)?,
+                Node::WindowedStream(stream) => self.of_stream(name, operation, &stream)?,
                 Node::Global(_) => return Err(invalid(format!("{name} of a global table"))),
             },
         };
         Ok(Some(node))
     }
 
-    fn of_stream(
+    fn of_stream<K: CaseKey>(
         &mut self,
         name: &str,
         operation: Operation<'_>,
-        stream: &KStream<Value, Value>,
+        stream: &KStream<K, Value>,
     ) -> Result<Node> {
         let named = operation.named();
         let stream = match name {
             "filter" | "filter_not" => {
                 let predicate = of_record(&operation.expression("pred")?);
-                let predicate = move |key: &Value, value: &Value| predicate(key, value).is_true();
+                let predicate = move |key: &K, value: &Value| predicate(key, value).is_true();
                 if name == "filter" {
                     stream.filter_named(predicate, &named)
                 } else {
@@ -233,10 +251,8 @@ impl CaseBuilder {
             "map" => {
                 let key_of = of_record(&operation.expression("key")?);
                 let value_of = of_record(&operation.expression("value")?);
-                stream.map_named(
-                    move |key, value| (key_of(&key, &value), value_of(&key, &value)),
-                    &named,
-                )
+                let mapper = move |key, value| (key_of(&key, &value), value_of(&key, &value));
+                return Ok(Node::Stream(stream.map_named(mapper, &named)));
             }
             "map_values" => {
                 let value_of = of_record(&operation.expression("value")?);
@@ -244,14 +260,18 @@ impl CaseBuilder {
             }
             "select_key" => {
                 let key_of = of_record(&operation.expression("key")?);
-                stream.select_key_named(key_of, &named)
+                return Ok(Node::Stream(stream.select_key_named(key_of, &named)));
             }
-            "flat_map" => flat_map(operation, stream)?,
+            "flat_map" => return Ok(Node::Stream(flat_map(operation, stream)?)),
             "flat_map_values" => flat_map_values(operation, stream)?,
             "peek" => stream.peek_named(|_, _| (), &named),
-            "merge" => stream.merge_named(&self.stream(operation.text("with")?)?, &named),
+            "merge" => {
+                let other = K::stream(self.node(operation.text("with")?)?);
+                let wrong = || invalid(format!("cannot merge with {}", operation.0["with"]));
+                stream.merge_named(&other.ok_or_else(wrong)?, &named)
+            }
             "repartition" => {
-                let mut repartitioned = Repartitioned::default();
+                let mut repartitioned = Repartitioned::with(K::key_serde(), Value::serde());
                 if let Some(name) = operation.name() {
                     repartitioned = repartitioned.with_name(name);
                 }
@@ -262,16 +282,10 @@ impl CaseBuilder {
                 }
                 stream.repartition(repartitioned)
             }
-            "process" => self.process(operation, stream)?,
-            "join" => self.join_stream(operation, stream)?,
-            "to_table" => {
-                let materialized = self.materialized(operation)?;
-                let table = stream.to_table_with(&operation.named(), materialized);
-                return Ok(Node::Table(Rc::new(table)));
-            }
-            "group_by_key" => {
-                let grouped = stream.group_by_key_with(grouped(operation));
-                return Ok(Node::Grouped(Rc::new(grouped)));
+            "process" | "join" | "to_table" | "group_by_key" => {
+                let stream = K::plain_stream(stream);
+                let wrong = || unsupported(format!("{name} of a stream of windows"));
+                return self.of_plain_stream(name, operation, &stream.ok_or_else(wrong)?);
             }
             "group_by" => {
                 let key_of = of_record(&operation.expression("key")?);
@@ -280,7 +294,25 @@ impl CaseBuilder {
             }
             _ => return Err(unsupported(format!("{name} of a stream"))),
         };
-        Ok(Node::Stream(stream))
+        Ok(K::stream_node(stream))
+    }
+
+    fn of_plain_stream(
+        &mut self,
+        name: &str,
+        operation: Operation<'_>,
+        stream: &KStream<Value, Value>,
+    ) -> Result<Node> {
+        Ok(match name {
+            "process" => Node::Stream(self.process(operation, stream)?),
+            "join" => Node::Stream(self.join_stream(operation, stream)?),
+            "to_table" => {
+                let materialized = self.materialized(operation)?;
+                let table = stream.to_table_with(&operation.named(), materialized);
+                Node::Table(Rc::new(table))
+            }
+            _ => Node::Grouped(Rc::new(stream.group_by_key_with(grouped(operation)))),
+        })
     }
 
     fn of_grouped(
@@ -289,6 +321,9 @@ impl CaseBuilder {
         operation: Operation<'_>,
         grouped: &KGroupedStream<Value, Value>,
     ) -> Result<Node> {
+        if name == "window_by" {
+            return Self::window_by(operation, grouped);
+        }
         operation.refuse("name")?;
         let table = match name {
             // A dynamic value as the count. Without a store the names are those of `count()`, which `aggregate` has too.
@@ -322,23 +357,23 @@ impl CaseBuilder {
     }
 
     /// The store that the operation asks for; a named one is read at the end.
-    pub(crate) fn materialized(
+    pub(crate) fn materialized<K: CaseKey>(
         &mut self,
         operation: Operation<'_>,
-    ) -> Result<Materialized<Value, Value>> {
+    ) -> Result<Materialized<K, Value>> {
         let store = Operation(&operation.0["store"]);
         let mut materialized = match store.name() {
             Some(name) if store.0["kind"] == "versioned" => {
                 let history = store.0["history_ms"].as_u64();
                 let history = history.ok_or_else(|| invalid("a versioned store has history_ms"))?;
                 Materialized::versioned(name, Duration::from_millis(history))
-                    .with_serdes(Value::serde(), Value::serde())
+                    .with_serdes(K::key_serde(), Value::serde())
             }
             Some(name) => {
                 self.stores.insert(name.to_owned(), StoreContent::Timestamped);
-                Materialized::named(name).with_serdes(Value::serde(), Value::serde())
+                Materialized::named(name).with_serdes(K::key_serde(), Value::serde())
             }
-            None => Materialized::with(Value::serde(), Value::serde()),
+            None => Materialized::with(K::key_serde(), Value::serde()),
         };
         match store.0["kind"].as_str() {
             None | Some("kv" | "versioned") => {}
@@ -350,6 +385,16 @@ impl CaseBuilder {
         }
         Ok(materialized)
     }
+}
+
+/// Writes a stream to the operation's topic.
+fn write<K: CaseKey>(operation: Operation<'_>, stream: &KStream<K, Value>) -> Result<()> {
+    let mut produced = Produced::with(K::key_serde(), Value::serde());
+    if let Some(name) = operation.name() {
+        produced = produced.with_name(name);
+    }
+    stream.to_with(operation.text("topic")?, produced);
+    Ok(())
 }
 
 fn consumed(operation: Operation<'_>) -> kstreams::Consumed<Value, Value> {

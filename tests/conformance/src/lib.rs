@@ -4,6 +4,7 @@ pub mod build;
 mod cogrouped;
 pub mod expression;
 pub mod files;
+mod key;
 #[cfg(feature = "rocksdb")]
 pub mod on_disk;
 mod processors;
@@ -11,3 +12,4 @@ pub mod run;
 mod streams;
 mod tables;
 pub mod value;
+mod windows;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kstreams::serdes::DefaultSerde;
-use kstreams::store::{Engines, KeyValueStore, MemoryEngines};
+use kstreams::store::{Engines, KeyValueStore, MemoryEngines, SessionStore, WindowStore};
 use kstreams::testing::{TestSettings, TopologyTestDriver};
 use kstreams::{Headers, Record, Timestamp};
 use serde_json::{Value as Json, json};
@@ -177,6 +177,11 @@ fn contents(
     name: &str,
     content: StoreContent,
 ) -> kstreams::Result<Vec<Json>> {
+    match content {
+        StoreContent::Windows => return windows(driver, name),
+        StoreContent::Sessions => return sessions(driver, name),
+        StoreContent::Timestamped | StoreContent::Plain => {}
+    }
     driver.with_store(name, |store: &mut KeyValueStore<Value, Value>| {
         let entries = store.all()?.with_timestamps();
         entries
@@ -189,6 +194,27 @@ fn contents(
                 Ok(row)
             })
             .collect()
+    })?
+}
+
+fn windows(driver: &TopologyTestDriver, name: &str) -> kstreams::Result<Vec<Json>> {
+    driver.with_store(name, |store: &mut WindowStore<Value, Value>| {
+        let entries = store.all()?.with_timestamps().map(|entry| {
+            let (key, value, timestamp) = entry?;
+            let (key, timestamp) = (key.to_string(), timestamp.as_millis());
+            Ok(json!({"key": key, "value": value.to_json(), "ts": timestamp}))
+        });
+        entries.collect()
+    })?
+}
+
+fn sessions(driver: &TopologyTestDriver, name: &str) -> kstreams::Result<Vec<Json>> {
+    driver.with_store(name, |store: &mut SessionStore<Value, Value>| {
+        let entries = store.all()?.map(|entry| {
+            let (key, value) = entry?;
+            Ok(json!({"key": key.to_string(), "value": value.to_json()}))
+        });
+        entries.collect()
     })?
 }
 

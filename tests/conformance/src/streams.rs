@@ -10,6 +10,7 @@ use crate::build::{
     BuildError, CaseBuilder, Node, Operation, StoreContent, invalid, of_record, unsupported,
 };
 use crate::expression::Expression;
+use crate::key::CaseKey;
 use crate::processors::{CountAndPunctuate, Dedup};
 use crate::value::Value;
 
@@ -138,9 +139,9 @@ impl CaseBuilder {
     }
 }
 
-pub(crate) fn flat_map(
+pub(crate) fn flat_map<K: CaseKey>(
     operation: Operation<'_>,
-    stream: &KStream<Value, Value>,
+    stream: &KStream<K, Value>,
 ) -> Result<KStream<Value, Value>> {
     let named = operation.named();
     let mut parts = Vec::new();
@@ -155,7 +156,7 @@ pub(crate) fn flat_map(
         move |key, value| {
             let wanted = |part: &&(Option<_>, _, _)| match &part.0 {
                 Some(when) => {
-                    let when: &dyn Fn(&Value, &Value) -> Value = when;
+                    let when: &dyn Fn(&K, &Value) -> Value = when;
                     when(&key, &value).is_true()
                 }
                 None => true,
@@ -167,10 +168,10 @@ pub(crate) fn flat_map(
     ))
 }
 
-pub(crate) fn flat_map_values(
+pub(crate) fn flat_map_values<K: CaseKey>(
     operation: Operation<'_>,
-    stream: &KStream<Value, Value>,
-) -> Result<KStream<Value, Value>> {
+    stream: &KStream<K, Value>,
+) -> Result<KStream<K, Value>> {
     let named = operation.named();
     if let Some(separator) = operation.0["split"].as_str() {
         let separator = separator.to_owned();

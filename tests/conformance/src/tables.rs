@@ -3,28 +3,29 @@
 use std::rc::Rc;
 
 use kstreams::serdes::DefaultSerde;
-use kstreams::{KGroupedTable, KTable, Materialized, TableJoined};
+use kstreams::{KGroupedTable, KTable, Materialized, Named, TableJoined};
 
 use crate::build::BuildError;
 use crate::build::{
     CaseBuilder, Node, Operation, aggregator, grouped, invalid, of_record, unsupported,
 };
+use crate::key::CaseKey;
 use crate::value::Value;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
 impl CaseBuilder {
-    pub(crate) fn of_table(
+    pub(crate) fn of_table<K: CaseKey>(
         &mut self,
         name: &str,
         operation: Operation<'_>,
-        table: &KTable<Value, Value>,
+        table: &KTable<K, Value>,
     ) -> Result<Node> {
         let named = operation.named();
         let table = match name {
             "filter" | "filter_not" => {
                 let predicate = of_record(&operation.expression("pred")?);
-                let predicate = move |key: &Value, value: &Value| predicate(key, value).is_true();
+                let predicate = move |key: &K, value: &Value| predicate(key, value).is_true();
                 let materialized = self.optional_store(operation)?;
                 if name == "filter" {
                     table.filter_with(predicate, &named, materialized)
@@ -35,22 +36,24 @@ impl CaseBuilder {
             "map_values" => {
                 let value_of = of_record(&operation.expression("value")?);
                 let materialized = self.optional_store(operation)?;
-                let mapper = move |key: &Value, value: Value| value_of(key, &value);
+                let mapper = move |key: &K, value: Value| value_of(key, &value);
                 table.map_values_with(mapper, &named, materialized)
             }
             "to_stream" => {
+                // With a key the recorder of cases leaves the name out.
+                let named = if operation.has("key") { Named::default() } else { named };
                 let stream = table.to_stream_of(|value| value.unwrap_or(Value::Null), &named);
                 if operation.has("key") {
                     let key_of = of_record(&operation.expression("key")?);
                     return Ok(Node::Stream(stream.select_key(key_of)));
                 }
-                return Ok(Node::Stream(stream));
+                return Ok(K::stream_node(stream));
             }
             "group_by" => {
                 let key_of = of_record(&operation.expression("key")?);
                 let has_value = operation.has("value");
                 let value_of = of_record(&operation.expression("value")?);
-                let selector = move |key: &Value, value: &Value| {
+                let selector = move |key: &K, value: &Value| {
                     let selected = if has_value { value_of(key, value) } else { value.clone() };
                     (key_of(key, value), selected)
                 };
@@ -58,20 +61,24 @@ impl CaseBuilder {
                 return Ok(Node::GroupedTable(Rc::new(grouped)));
             }
             "join" => self.join_table(operation, table)?,
-            "fk_join" => self.join_on_foreign_key(operation, table)?,
+            "fk_join" => {
+                let wrong = || unsupported("fk_join of a table of windows");
+                let table = K::plain_table(table).ok_or_else(wrong)?;
+                let joined = self.join_on_foreign_key(operation, &table)?;
+                return Ok(Node::Table(Rc::new(joined)));
+            }
             _ => return Err(unsupported(format!("{name} of a table"))),
         };
-        Ok(Node::Table(Rc::new(table)))
+        Ok(K::table_node(table))
     }
 
-    fn join_table(
+    fn join_table<K: CaseKey>(
         &mut self,
         operation: Operation<'_>,
-        table: &KTable<Value, Value>,
-    ) -> Result<KTable<Value, Value>> {
-        let Node::Table(other) = self.node(operation.text("with")?)? else {
-            return Err(invalid(format!("cannot join a table with {}", operation.0["with"])));
-        };
+        table: &KTable<K, Value>,
+    ) -> Result<KTable<K, Value>> {
+        let wrong = || invalid(format!("cannot join a table with {}", operation.0["with"]));
+        let other = K::table(self.node(operation.text("with")?)?).ok_or_else(wrong)?;
         let joiner = operation.expression("joiner")?;
         let join = move |left: Option<&Value>, right: Option<&Value>| {
             let (left, right) = (left.unwrap_or(&Value::Null), right.unwrap_or(&Value::Null));
@@ -166,10 +173,10 @@ impl CaseBuilder {
     }
 
     /// The store of an operation that has none of its own accord.
-    fn optional_store(
+    fn optional_store<K: CaseKey>(
         &mut self,
         operation: Operation<'_>,
-    ) -> Result<Option<Materialized<Value, Value>>> {
+    ) -> Result<Option<Materialized<K, Value>>> {
         operation.has("store").then(|| self.materialized(operation)).transpose()
     }
 }

@@ -1,0 +1,197 @@
+//! Aggregations per key in sessions.
+
+use std::sync::Arc;
+
+use super::Change;
+use super::window_aggregate::{Aggregation, Closed, Emit, forward_closed};
+use super::windows::{SessionWindows, millis};
+use crate::error::Result;
+use crate::nullable::Nullable;
+use crate::processor::{Processor, ProcessorContext, StoreHandle};
+use crate::record::{Headers, Record};
+use crate::store::SessionStore;
+use crate::time::Timestamp;
+use crate::windowed::{Window, Windowed};
+
+/// `count`, `reduce` and `aggregate` of a stream in sessions. Source: `KStreamSessionWindowAggregate`.
+///
+/// A record and all sessions within the gap of it become one session; the merged ones are deleted and, where their bounds were others,
+/// tombstones are sent for them. Results carry the session's end as their timestamp, and no headers unless they are final.
+pub(crate) struct SessionAggregate<K: Nullable, VA, A, M> {
+    store: Arc<str>,
+    aggregation: Arc<A>,
+    merger: Arc<M>,
+    emit: Emit,
+    handle: Option<StoreHandle<SessionStore<K::NonNull, VA>>>,
+    gap_ms: i64,
+    grace_ms: i64,
+    merged: Vec<(Window, VA)>,
+    closed: Closed<K::NonNull, VA>,
+}
+
+impl<K: Nullable, VA, A, M> SessionAggregate<K, VA, A, M> {
+    pub(crate) fn new(
+        store: Arc<str>,
+        windows: SessionWindows,
+        aggregation: Arc<A>,
+        merger: Arc<M>,
+        emit: Emit,
+    ) -> Self {
+        Self {
+            store,
+            aggregation,
+            merger,
+            emit,
+            handle: None,
+            gap_ms: millis(windows.gap),
+            grace_ms: millis(windows.grace),
+            merged: Vec::new(),
+            closed: Vec::new(),
+        }
+    }
+
+    fn handle(&self) -> StoreHandle<SessionStore<K::NonNull, VA>> {
+        self.handle.expect("init looked the store up")
+    }
+}
+
+impl<K, VA, A, M> SessionAggregate<K, VA, A, M>
+where
+    K: Nullable,
+    VA: Clone + Send + 'static,
+    M: Fn(&K::NonNull, Option<VA>, VA) -> Option<VA> + Send + Sync + 'static,
+{
+    /// The session that a record belongs to, and its aggregate without the record. What is merged into it goes to `self.merged`.
+    fn merge(
+        &mut self,
+        key: &K::NonNull,
+        at: Timestamp,
+        mut aggregate: Option<VA>,
+        context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
+    ) -> Result<(Window, Option<VA>)> {
+        self.merged.clear();
+        let mut session = Window::new(at, at);
+        let earliest_end = Timestamp::from_millis(at.as_millis().saturating_sub(self.gap_ms));
+        let latest_start = Timestamp::from_millis(at.as_millis().saturating_add(self.gap_ms));
+        let store = context.store(self.handle());
+        for entry in store.find_kept(key, earliest_end, latest_start)? {
+            let (Windowed { window, .. }, value) = entry?;
+            session.start = session.start.min(window.start);
+            session.end = session.end.max(window.end);
+            aggregate = (self.merger)(key, aggregate, value.clone());
+            self.merged.push((window, value));
+        }
+        Ok((session, aggregate))
+    }
+
+    fn forward(
+        &self,
+        key: &K::NonNull,
+        window: Window,
+        change: Change<VA>,
+        context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
+    ) -> Result<()> {
+        if self.emit.is_final() {
+            return Ok(());
+        }
+        context.forward(Record {
+            key: Windowed::new(key.clone(), window),
+            value: change,
+            timestamp: window.end,
+            headers: Headers::default(),
+        })
+    }
+
+    /// Deletes what went into another session.
+    fn remove_merged(
+        &mut self,
+        key: &K::NonNull,
+        context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
+    ) -> Result<()> {
+        for (window, value) in std::mem::take(&mut self.merged) {
+            context.store(self.handle()).remove(key, window)?;
+            let old = self.emit.send_old.then_some(value);
+            self.forward(key, window, Change::latest(None, old), context)?;
+        }
+        Ok(())
+    }
+
+    /// Forwards what closed when stream time moved from `before` to `now`.
+    fn forward_final(
+        &mut self,
+        before: Option<Timestamp>,
+        now: Timestamp,
+        headers: &Headers,
+        context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
+    ) -> Result<()> {
+        let first_open = |time: Timestamp| {
+            time.as_millis().saturating_sub(self.grace_ms).saturating_sub(self.gap_ms)
+        };
+        let first = before.map_or(0, |before| first_open(before).max(0));
+        let last = first_open(now) - 1;
+        if last < first {
+            return Ok(());
+        }
+        let (first, last) = (Timestamp::from_millis(first), Timestamp::from_millis(last));
+        let store = context.store(self.handle());
+        for entry in store.find_closed(first, last) {
+            let (key, value) = entry?;
+            let end = key.window.end;
+            self.closed.push((key, value, end));
+        }
+        forward_closed(&mut self.closed, headers, context)
+    }
+}
+
+impl<K, V, VA, A, M> Processor<K, V, Windowed<K::NonNull>, Change<VA>>
+    for SessionAggregate<K, VA, A, M>
+where
+    K: Nullable,
+    V: Nullable,
+    VA: Clone + Send + 'static,
+    A: Aggregation<K::NonNull, V, VA>,
+    M: Fn(&K::NonNull, Option<VA>, VA) -> Option<VA> + Send + Sync + 'static,
+{
+    fn init(
+        &mut self,
+        context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
+    ) -> Result<()> {
+        self.handle = Some(context.state_store(&self.store)?);
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        record: Record<K, V>,
+        context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
+    ) -> Result<()> {
+        let Record { key, value, timestamp, headers } = record;
+        let Some(key) = key.into_non_null() else {
+            context.drop_record("null_key");
+            return Ok(());
+        };
+        let store = context.store(self.handle());
+        let (before, now) = store.advance_stream_time(self.emit.operator, timestamp);
+        let closed = now.as_millis().saturating_sub(self.grace_ms).saturating_sub(self.gap_ms);
+        let initial = self.aggregation.init();
+        let (session, aggregate) = self.merge(&key, timestamp, initial, context)?;
+        if session.end.as_millis() < closed {
+            context.drop_record("late");
+        } else {
+            if session != Window::new(timestamp, timestamp) {
+                self.remove_merged(&key, context)?;
+            }
+            let new = self.aggregation.add(&key, value, aggregate);
+            let store = context.store(self.handle());
+            match &new {
+                Some(new) => store.put(&key, session, new)?,
+                None => store.remove(&key, session)?,
+            }
+            self.forward(&key, session, Change::latest(new, None), context)?;
+        }
+        if self.emit.is_final() && before != Some(now) {
+            self.forward_final(before, now, &headers, context)?;
+        }
+        Ok(())
+    }
+}
