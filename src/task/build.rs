@@ -125,6 +125,11 @@ impl TaskBuilder {
         self.engines(self.topology.stores[name].builder.as_ref()).wipe(folder, name)
     }
 
+    /// Whether a store's state outlives the process.
+    pub(crate) fn is_persistent(&self, name: &str) -> bool {
+        self.engines(self.topology.stores[name].builder.as_ref()).is_persistent()
+    }
+
     fn engines(&self, builder: &dyn StoreBuilder) -> Arc<dyn Engines> {
         match builder.kind() {
             StoreKind::Persistent => self.settings.engines.clone(),

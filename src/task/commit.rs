@@ -3,6 +3,8 @@
 //! Called by the stream thread, in this order: [`StreamTask::prepare_commit`], [`StreamTask::offsets_to_commit`], the broker's commit,
 //! [`StreamTask::post_commit`]; or [`StreamTask::abort`] at any point before the last.
 
+use std::sync::Arc;
+
 use super::RecordSink;
 use super::handover::check_sizes;
 use super::stream_task::StreamTask;
@@ -11,7 +13,7 @@ use crate::ids::TopicPartition;
 use crate::kafka::{OutgoingRecord, TopicHandle};
 use crate::processor::{CurrentRecord, NodeIndex, NodeKind};
 use crate::record::Headers;
-use crate::store::ChangelogWriter;
+use crate::store::{ChangelogWriter, StateStore};
 use crate::time::Timestamp;
 
 impl StreamTask {
@@ -129,6 +131,19 @@ impl StreamTask {
     /// Whether the call in hand has sent or stored anything. Without, there is nothing to commit.
     fn has_new_effects(&self) -> bool {
         !self.state.outputs.records.is_empty() || self.uncommitted_bytes() > 0
+    }
+
+    /// Puts another store, in the same state, in the place of each; `replace` also gets its changelog. Right after a commit only.
+    pub(crate) fn replace_stores(
+        &mut self,
+        mut replace: impl FnMut(Box<dyn StateStore>, Option<&Arc<str>>) -> Result<Box<dyn StateStore>>,
+    ) -> Result<()> {
+        let stores = std::mem::take(&mut self.stores);
+        let changelogs = self.changelogs.iter().map(|changelog| changelog.topic.as_ref());
+        let replaced = stores.into_iter().zip(changelogs);
+        self.stores =
+            replaced.map(|(store, topic)| replace(store, topic)).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// Drops everything uncommitted: store writes, outputs, buffered records. The caller seeks back.

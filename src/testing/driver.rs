@@ -71,15 +71,18 @@ impl Default for TestSettings {
 /// # Ok::<(), kstreams::Error>(())
 /// ```
 pub struct TopologyTestDriver {
-    inner: Rc<RefCell<Inner>>,
+    pub(super) inner: Rc<RefCell<Inner>>,
 }
 
 pub(super) struct Inner {
     clock: MockClock,
-    task: Option<StreamTask>,
+    pub(super) task: Option<StreamTask>,
+    pub(super) builder: TaskBuilder,
     globals: Vec<GlobalTask>,
     sink: CapturingSink,
-    outputs: BTreeMap<Arc<str>, VecDeque<RawRecord>>,
+    /// Inputs that are changelogs of tables too.
+    pub(super) source_changelogs: BTreeMap<Arc<str>, VecDeque<RawRecord>>,
+    pub(super) outputs: BTreeMap<Arc<str>, VecDeque<RawRecord>>,
     offsets: BTreeMap<Arc<str>, i64>,
 }
 
@@ -156,11 +159,16 @@ impl TopologyTestDriver {
             let counts: PartitionCounts = Arc::new(move |_| Ok(output_partitions));
             Some(builder.build(TASK, stores, &counts)?)
         };
+        let source_changelogs = builder.topology.source_changelogs.values();
+        let source_changelogs =
+            source_changelogs.map(|topic| (topic.clone(), VecDeque::new())).collect();
         let mut inner = Inner {
             clock,
             task,
+            builder,
             globals,
             sink: CapturingSink::default(),
+            source_changelogs,
             outputs: BTreeMap::new(),
             offsets: BTreeMap::new(),
         };
@@ -375,6 +383,9 @@ impl Inner {
         let offset = self.offsets.entry(topic.into()).or_insert(0);
         record.offset = *offset;
         *offset += 1;
+        if let Some(kept) = self.source_changelogs.get_mut(topic) {
+            kept.push_back(record.clone());
+        }
         if let Some(global) = self.globals.iter_mut().find(|global| &*global.topic == topic) {
             global.apply(&record)?;
             global.commit(record.offset + 1)?;
@@ -389,7 +400,7 @@ impl Inner {
     }
 
     /// Processes everything that lies in queues, and what that produces for internal topics.
-    fn complete(&mut self) -> Result<()> {
+    pub(super) fn complete(&mut self) -> Result<()> {
         self.capture()?;
         loop {
             let now = self.clock.now();
@@ -407,7 +418,7 @@ impl Inner {
         }
     }
 
-    fn commit(&mut self) -> Result<()> {
+    pub(super) fn commit(&mut self) -> Result<()> {
         if let Some(task) = &mut self.task {
             task.prepare_commit(&mut self.sink)?;
             task.post_commit(false, self.clock.now())?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,11 @@ impl Stores for InMemory {
 
 /// Runs `case` and compares its results with those it carries.
 pub fn check(case: &Json, stores: &dyn Stores) -> Outcome {
+    check_committing(case, stores, None)
+}
+
+/// As [`check`]; after each `every` inputs, the stores are closed and opened again, which must change nothing.
+pub fn check_committing(case: &Json, stores: &dyn Stores, every: Option<NonZeroUsize>) -> Outcome {
     let built = match build(case) {
         Ok(built) => built,
         Err(BuildError::Unsupported(what)) => return Outcome::Unsupported(what),
@@ -56,7 +62,7 @@ pub fn check(case: &Json, stores: &dyn Stores) -> Outcome {
         let _ = writeln!(difference, "  describe wanted:\n{wanted}  found:\n{described}");
     }
     let fails = case["error"].is_string();
-    match run(case, built, stores, &mut difference) {
+    match run(case, built, stores, every, &mut difference) {
         Ok(()) if fails => {
             let _ = writeln!(difference, "  wanted error {}, found none", case["error"]);
         }
@@ -72,6 +78,7 @@ fn run(
     case: &Json,
     built: Built,
     stores: &dyn Stores,
+    every: Option<NonZeroUsize>,
     difference: &mut String,
 ) -> kstreams::Result<()> {
     // Held until the driver is gone: folders of stores go with their engines.
@@ -91,6 +98,9 @@ fn run(
         match input["advance_wall_clock_ms"].as_u64() {
             Some(millis) => driver.advance_wall_clock_time(Duration::from_millis(millis))?,
             None => pipe(&driver, input)?,
+        }
+        if every.is_some_and(|every| (step + 1) % every == 0) {
+            driver.reopen_stores()?;
         }
         for sink in &sinks {
             let output = driver.output_topic::<Value, Value>(sink);
