@@ -7,15 +7,18 @@ use kstreams::Timestamp;
 use crate::events::{
     CompletionData, Event, Money, RequestStatus, WorkflowContractorAssigned, WorkflowEvent,
     WorkflowManagerAssigned, WorkflowSentToContractors, WorkflowStatusChanged,
-    WorkflowWorkCompleted, WorkflowWorkStarted,
+    WorkflowWorkCompleted, WorkflowWorkStarted, derived_id,
 };
 
 use super::random::Random;
+use super::verification::CONTRACTORS;
 
 const MANAGER: &str = "manager-desk";
 const CONTRACTOR: &str = "contractor-app";
 /// How often no contractor wants the job, and the request is rejected.
 const REJECTED: f64 = 0.02;
+/// How often the job is taken from its contractor and given to another one.
+const REASSIGNED: f64 = 0.05;
 
 /// The steps of a job, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub(crate) enum Step {
     Sent,
     /// `workflow.contractor_assigned`, or the rejection
     Taken,
+    /// `workflow.contractor_assigned` once more: another contractor
+    Reassigned,
     /// `workflow.work_started`
     Started,
     /// `workflow.work_completed`
@@ -36,6 +41,7 @@ impl Step {
         let (first, last) = match self {
             Self::Sent => (300, 800),
             Self::Taken => (200, 700),
+            Self::Reassigned => (100, 400),
             Self::Started => (100, 500),
             Self::Completed => (600, 3_200),
         };
@@ -46,6 +52,7 @@ impl Step {
         let kind = match self {
             Self::Sent => "sent",
             Self::Taken => "taken",
+            Self::Reassigned => "reassigned",
             Self::Started => "started",
             Self::Completed => "completed",
         };
@@ -61,14 +68,20 @@ impl Step {
     ) -> (WorkflowEvent, Option<Self>) {
         let (request_id, manager_id) = (job.request_id, job.manager_id);
         let mut random = Random::of(seed, "job", request_id);
-        let contractor_id = random.between(1, 500);
+        let mut contractor_id = random.between(1, CONTRACTORS);
+        let mut other = Self::Reassigned.random(seed, request_id);
+        let is_reassigned = other.happens(REASSIGNED);
+        if is_reassigned && !matches!(self, Self::Sent | Self::Taken) {
+            contractor_id = contractor_id % CONTRACTORS + other.between(1, CONTRACTORS - 1);
+            contractor_id = (contractor_id - 1) % CONTRACTORS + 1;
+        }
         // The attempt tells the steps of a request apart that was assigned again.
         let attempt = job.attempt.to_string();
         let envelope = |event_type, source| job.envelope.derive(event_type, &attempt, source, now);
         match self {
             Self::Sent => {
                 let envelope = envelope(WorkflowSentToContractors::TYPE, MANAGER);
-                let others = (0..2).map(|_| random.between(1, 500));
+                let others = (0..2).map(|_| random.between(1, CONTRACTORS));
                 let contractor_ids = [contractor_id].into_iter().chain(others).collect();
                 let event =
                     WorkflowSentToContractors { envelope, request_id, manager_id, contractor_ids };
@@ -84,11 +97,18 @@ impl Step {
                 };
                 (event.into(), None)
             }
-            Self::Taken => {
-                let envelope = envelope(WorkflowContractorAssigned::TYPE, CONTRACTOR);
+            Self::Taken | Self::Reassigned => {
+                let mut envelope = envelope(WorkflowContractorAssigned::TYPE, CONTRACTOR);
+                if self == Self::Reassigned {
+                    envelope.event_id = derived_id(envelope.event_id, "reassigned", "");
+                }
                 let event =
                     WorkflowContractorAssigned { envelope, request_id, contractor_id, manager_id };
-                (event.into(), Some(Self::Started))
+                let next = match is_reassigned && self == Self::Taken {
+                    true => Self::Reassigned,
+                    false => Self::Started,
+                };
+                (event.into(), Some(next))
             }
             Self::Started => {
                 let envelope = envelope(WorkflowWorkStarted::TYPE, CONTRACTOR);

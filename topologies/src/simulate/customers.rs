@@ -2,7 +2,10 @@
 
 use kstreams::Timestamp;
 
-use crate::events::{Envelope, Event, RequestCancelled, RequestCreated, RequestUpdated, Urgency};
+use crate::events::{
+    Envelope, Event, RequestCancelled, RequestClarificationNeeded, RequestCreated, RequestUpdated,
+    Urgency,
+};
 
 use super::poison::Poison;
 use super::random::Random;
@@ -15,6 +18,8 @@ const DUPLICATED: f64 = 0.01;
 const URGENCY_CHANGED: f64 = 0.03;
 const REGION_CHANGED: f64 = 0.01;
 const CANCELLED: f64 = 0.04;
+/// Probability that somebody has a question.
+const UNCLEAR: f64 = 0.03;
 
 /// What a customer does after filing the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) duplicate_after_ms: Option<i64>,
     /// A change and when.
     pub(crate) change: Option<(Change, i64)>,
+    /// A question and when.
+    pub(crate) question_after_ms: Option<i64>,
 }
 
 /// What is planned for a request.
@@ -43,7 +50,7 @@ pub(crate) fn plan(seed: u64, request_id: i64, poison: f64) -> Plan {
     let mut random = Random::of(seed, "plan", request_id);
     if random.happens(poison) {
         let poison = Some(*random.pick(&Poison::ALL));
-        return Plan { poison, duplicate_after_ms: None, change: None };
+        return Plan { poison, duplicate_after_ms: None, change: None, question_after_ms: None };
     }
     let duplicate_after_ms = random.happens(DUPLICATED).then(|| random.between(50, 2_000));
     let change = if random.happens(URGENCY_CHANGED) {
@@ -56,7 +63,8 @@ pub(crate) fn plan(seed: u64, request_id: i64, poison: f64) -> Plan {
         None
     };
     let change = change.map(|change| (change, random.between(1, 3_000)));
-    Plan { poison: None, duplicate_after_ms, change }
+    let question_after_ms = random.happens(UNCLEAR).then(|| random.between(500, 2_500));
+    Plan { poison: None, duplicate_after_ms, change, question_after_ms }
 }
 
 /// The request as it is filed.
@@ -144,6 +152,28 @@ pub(crate) fn cancelled(seed: u64, request_id: i64, now: Timestamp) -> RequestCa
         region: request.region,
         reason: "no longer needed".to_owned(),
         cancelled_by: format!("customer:{}", request.customer_id),
+    }
+}
+
+/// A question about the request, to its customer.
+pub(crate) fn clarification(
+    seed: u64,
+    request_id: i64,
+    now: Timestamp,
+) -> RequestClarificationNeeded {
+    let request = created(seed, request_id, now);
+    RequestClarificationNeeded {
+        envelope: request.envelope.derive(
+            RequestClarificationNeeded::TYPE,
+            "",
+            "manager-desk",
+            now,
+        ),
+        request_id,
+        customer_id: request.customer_id,
+        region: request.region,
+        question: "On which floor?".to_owned(),
+        asked_by: "service:manager-desk".to_owned(),
     }
 }
 

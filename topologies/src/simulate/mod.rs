@@ -10,6 +10,7 @@ mod random;
 mod reader;
 mod regions;
 mod traffic;
+mod verification;
 mod world;
 
 pub use world::WorldSettings;
@@ -85,7 +86,7 @@ pub fn run(args: &SimulateArgs, settings: &Settings) -> Result<()> {
     let clients = LibrdkafkaClients::new(settings.client_settings("aggregator-simulate"))?;
     let registry = Arc::new(HttpRegistry::new(settings.registry_config())?);
     let schemas = SchemaCache::new(registry, clock.clone());
-    events::check_registered(&schemas, &["request-events", "workflow-events", "managers"])?;
+    events::check_registered(&schemas, &traffic::TOPICS)?;
     let serdes = events::serdes(&schemas, &clock)?;
     let surroundings = Surroundings { clients: Arc::new(clients), serdes, clock: clock.clone() };
     let signals = Signals::listen()?;

@@ -7,13 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use kstreams::kafka::{KafkaClients, OutgoingRecord, Producer, StartOffset, TopicHandle};
 use kstreams::serdes::{Encoded, Serde};
-use kstreams::{Clock, Error, ErrorKind, Headers, Result, Timestamp};
+use kstreams::{Clock, Error, ErrorKind, Headers, RawRecord, Result, Timestamp};
 
-use crate::events::{RequestEvent, Serdes, TopicEvent, WorkflowEvent};
+use crate::events::{HrEvent, RequestEvent, SecurityEvent, Serdes, TopicEvent, WorkflowEvent};
 
 use super::reader::TopicsReader;
 use super::world::{Message, World, WorldSettings};
 
+/// The topics that the simulator writes.
+pub(super) const TOPICS: [&str; 5] =
+    [RequestEvent::TOPIC, WorkflowEvent::TOPIC, SecurityEvent::TOPIC, HrEvent::TOPIC, "managers"];
 /// Messages between two looks at the assignments.
 const BATCH: usize = 1_000;
 /// The longest sleep, so that a wish to stop is seen.
@@ -65,8 +68,8 @@ pub(crate) fn run(
     sent: &Sent,
 ) -> Result<()> {
     let Surroundings { clients, serdes, clock } = surroundings;
-    let workflow = [WorkflowEvent::TOPIC.to_owned()];
-    let mut reader = TopicsReader::new(&**clients, &workflow, StartOffset::End)?;
+    let heard = [WorkflowEvent::TOPIC, HrEvent::TOPIC].map(str::to_owned);
+    let mut reader = TopicsReader::new(&**clients, &heard, StartOffset::End)?;
     let mut sender = Sender::new(clients.producer(None)?, serdes.clone(), sent)?;
     let mut world = World::new(settings);
     let mut messages = world.directory();
@@ -80,15 +83,17 @@ pub(crate) fn run(
     while !stop.load(Ordering::SeqCst) {
         let elapsed = clock.monotonic().saturating_sub(begin);
         reader.drain(|partition, record| {
-            let topic = &partition.topic;
-            let value = record.value.as_ref();
-            let event = serdes.workflow.deserializer().deserialize(topic, &record.headers, value);
-            match event {
-                Ok(WorkflowEvent::ManagerAssigned(job)) => world.assigned(job, elapsed),
-                // Somebody else's bad record does not stop the simulation.
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::BadRecord => {}
-                Err(error) => return Err(error),
+            let topic = &*partition.topic;
+            if topic == HrEvent::TOPIC {
+                if let Some(HrEvent::DocumentCreated(document)) =
+                    heard_of(&serdes.hr, topic, &record)?
+                {
+                    world.documented(document, elapsed);
+                }
+            } else if let Some(WorkflowEvent::ManagerAssigned(job)) =
+                heard_of(&serdes.workflow, topic, &record)?
+            {
+                world.assigned(job, elapsed);
             }
             Ok(())
         })?;
@@ -105,6 +110,16 @@ pub(crate) fn run(
     sender.producer.flush(FLUSH_WITHIN)
 }
 
+/// The event of a record; somebody else's bad record does not stop the simulation.
+fn heard_of<T: 'static>(serde: &Serde<T>, topic: &str, record: &RawRecord) -> Result<Option<T>> {
+    let value = record.value.as_ref();
+    match serde.deserializer().deserialize(topic, &record.headers, value) {
+        Ok(event) => Ok(Some(event)),
+        Err(error) if error.kind() == ErrorKind::BadRecord => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Writes messages as a well-behaved producer does.
 struct Sender<'a> {
     producer: Box<dyn Producer>,
@@ -112,6 +127,8 @@ struct Sender<'a> {
     requests: TopicHandle,
     workflow: TopicHandle,
     managers: TopicHandle,
+    security: TopicHandle,
+    hr: TopicHandle,
     buffer: Vec<u8>,
     sent: &'a Sent,
 }
@@ -121,7 +138,10 @@ impl<'a> Sender<'a> {
         let requests = producer.topic(RequestEvent::TOPIC)?;
         let workflow = producer.topic(WorkflowEvent::TOPIC)?;
         let managers = producer.topic("managers")?;
-        Ok(Self { producer, serdes, requests, workflow, managers, buffer: Vec::new(), sent })
+        let security = producer.topic(SecurityEvent::TOPIC)?;
+        let hr = producer.topic(HrEvent::TOPIC)?;
+        let buffer = Vec::new();
+        Ok(Self { producer, serdes, requests, workflow, managers, security, hr, buffer, sent })
     }
 
     fn send_all(&mut self, messages: &mut Vec<Message>, timestamp: Timestamp) -> Result<()> {
@@ -158,6 +178,14 @@ impl<'a> Sender<'a> {
             Message::Workflow(event) => {
                 let value = self.frame(&serdes.workflow, WorkflowEvent::TOPIC, &event)?;
                 (self.workflow, event.key().unwrap_or_default(), Some(value))
+            }
+            Message::Security(event) => {
+                let value = self.frame(&serdes.security, SecurityEvent::TOPIC, &event)?;
+                (self.security, event.key().unwrap_or_default(), Some(value))
+            }
+            Message::Hr(contractor_id, event) => {
+                let value = self.frame(&serdes.hr, HrEvent::TOPIC, &event)?;
+                (self.hr, contractor_id.to_string(), Some(value))
             }
             Message::Manager(id, manager) => {
                 let value = manager

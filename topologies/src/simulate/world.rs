@@ -9,7 +9,8 @@ use std::time::Duration;
 use kstreams::{Error, Result, Timestamp};
 
 use crate::events::{
-    Manager, RequestCreated, RequestEvent, WorkflowEvent, WorkflowManagerAssigned,
+    DocumentType, HrDocumentCreated, HrEvent, Manager, RequestCreated, RequestEvent, SecurityEvent,
+    WorkflowEvent, WorkflowManagerAssigned,
 };
 
 use super::contractors::Step;
@@ -17,6 +18,7 @@ use super::customers::{self, Change};
 use super::poison::Poison;
 use super::random::Random;
 use super::regions;
+use super::verification::{self, CONTRACTORS, Handling, REJECTED_FOR, REJECTION_EVERY};
 
 /// What is simulated.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +76,10 @@ pub(crate) enum Message {
     Workflow(WorkflowEvent),
     /// To `managers`; `None` deletes.
     Manager(i64, Option<Manager>),
+    /// To `security-events`.
+    Security(SecurityEvent),
+    /// To `hr-events`, under the contractor's id.
+    Hr(i64, HrEvent),
 }
 
 impl Message {
@@ -87,10 +93,16 @@ impl Message {
 enum Due {
     Duplicate(i64),
     Change(i64, Change),
+    Question(i64),
     /// A step of the job with this attempt.
     Step(i64, i32, Step),
     DirectoryChange(i64),
     ManagerReturns(i64),
+    /// Of a contractor, by number.
+    Verification(i64, i64),
+    Rejection(i64),
+    /// Of a request's document.
+    Handling(i64, Handling),
 }
 
 /// See the module.
@@ -105,12 +117,17 @@ pub(crate) struct World {
     scheduled: u64,
     /// Jobs that contractors are busy with; one leaves with its last step or its request's end.
     jobs: HashMap<i64, WorkflowManagerAssigned>,
+    /// Documents that are not done, by request and what is to be done; one leaves when it is.
+    documents: HashMap<(i64, bool), HrDocumentCreated>,
+    /// Verifications so far, by contractor.
+    verifications: HashMap<i64, i64>,
 }
 
 impl World {
     /// A world at its beginning.
     pub(crate) fn new(settings: WorldSettings) -> Self {
-        let directory = regions::directory(settings.seed, settings.rate);
+        let seed = settings.seed;
+        let directory = regions::directory(seed, settings.rate);
         let mut world = Self {
             settings,
             directory,
@@ -118,8 +135,15 @@ impl World {
             due: BTreeMap::new(),
             scheduled: 0,
             jobs: HashMap::new(),
+            documents: HashMap::new(),
+            verifications: HashMap::new(),
         };
         world.schedule(DIRECTORY_CHANGE_EVERY, Due::DirectoryChange(0));
+        for contractor_id in 1..=CONTRACTORS {
+            let after = verification::verified_after_ms(seed, contractor_id);
+            world.schedule_verification(millis(after), contractor_id);
+        }
+        world.schedule(REJECTION_EVERY, Due::Rejection(0));
         world
     }
 
@@ -170,6 +194,21 @@ impl World {
         self.schedule_step(elapsed, id, attempt, Step::Sent);
     }
 
+    /// A document was made: it is signed or paid some time later.
+    pub(crate) fn documented(&mut self, document: HrDocumentCreated, elapsed: Duration) {
+        let handling = match document.document_type {
+            DocumentType::CompletionAct => Handling::Signature,
+            DocumentType::PaymentOrder => Handling::Payment,
+            DocumentType::Unknown => return,
+        };
+        let key = document_key(document.request_id, handling);
+        let at = elapsed + millis(handling.delay_ms(&document));
+        // Told again: this one is under way.
+        if self.documents.insert(key, document).is_none() {
+            self.schedule(at, Due::Handling(key.0, handling));
+        }
+    }
+
     fn next_request(&self) -> Duration {
         Duration::from_secs_f64(self.made as f64 / self.settings.rate)
     }
@@ -177,6 +216,13 @@ impl World {
     fn schedule(&mut self, at: Duration, due: Due) {
         self.scheduled += 1;
         self.due.insert((at, self.scheduled), due);
+    }
+
+    fn schedule_verification(&mut self, at: Duration, contractor_id: i64) {
+        let number = self.verifications.entry(contractor_id).or_default();
+        *number += 1;
+        let number = *number;
+        self.schedule(at, Due::Verification(contractor_id, number));
     }
 
     fn schedule_step(&mut self, now: Duration, id: i64, attempt: i32, step: Step) {
@@ -198,6 +244,9 @@ impl World {
         if let Some((change, after)) = plan.change {
             self.schedule(at + millis(after), Due::Change(id, change));
         }
+        if let Some(after) = plan.question_after_ms {
+            self.schedule(at + millis(after), Due::Question(id));
+        }
         Message::Request(customers::created(seed, id, now).into())
     }
 
@@ -215,6 +264,33 @@ impl World {
                     self.jobs.remove(&id);
                 }
                 Some(Message::Request(customers::updated(seed, id, change, now).into()))
+            }
+            Due::Question(id) => {
+                Some(Message::Request(customers::clarification(seed, id, now).into()))
+            }
+            Due::Verification(contractor_id, number) => {
+                let (event, again) = verification::verified(seed, contractor_id, number, now);
+                if let Some(after) = again {
+                    self.schedule_verification(at + after, contractor_id);
+                }
+                Some(Message::Security(event))
+            }
+            Due::Rejection(number) => {
+                self.schedule(at + REJECTION_EVERY, Due::Rejection(number + 1));
+                let (contractor_id, event) = verification::rejected(seed, number, now);
+                self.schedule_verification(at + REJECTED_FOR, contractor_id);
+                Some(Message::Security(event))
+            }
+            Due::Handling(id, handling) => {
+                let key = document_key(id, handling);
+                let document = self.documents.remove(&key)?;
+                let (event, next) = handling.take(seed, &document, now);
+                let contractor_id = document.contractor_id;
+                if let Some(next) = next {
+                    self.schedule(at + millis(next.delay_ms(&document)), Due::Handling(id, next));
+                    self.documents.insert(key, document);
+                }
+                Some(Message::Hr(contractor_id, event))
             }
             Due::Step(id, attempt, step) => {
                 let job = self.jobs.get(&id).filter(|job| job.attempt == attempt)?;
@@ -255,6 +331,11 @@ impl World {
         self.schedule(at + AWAY, Due::ManagerReturns(id));
         message
     }
+}
+
+/// Under which a request's document is remembered.
+fn document_key(request_id: i64, handling: Handling) -> (i64, bool) {
+    (request_id, handling == Handling::Signature)
 }
 
 fn millis(ms: i64) -> Duration {
@@ -302,6 +383,8 @@ mod tests {
                     let content = [Poison::NegativeRequestId, Poison::EmptyRegion].contains(&kind);
                     assert_eq!(TopicEvent::validate(&event, NOW).is_err(), content, "{kind:?}");
                 }
+                Message::Security(event) => event.validate(NOW).unwrap(),
+                Message::Hr(_, event) => event.validate(NOW).unwrap(),
                 Message::Workflow(_) | Message::Manager(..) => {}
             }
         }
@@ -352,6 +435,65 @@ mod tests {
         world.assigned(job(1_000_001, 2), Duration::from_millis(1));
         world.assigned(job(1_000_001, 1), Duration::from_millis(2));
         assert_eq!(steps(&mut world).len(), 4);
+    }
+
+    fn document(request_id: i64, document_type: DocumentType) -> HrDocumentCreated {
+        use crate::events::{Envelope, Event};
+        let id = uuid::Uuid::from_u64_pair(request_id.cast_unsigned(), document_type as u64);
+        HrDocumentCreated {
+            envelope: Envelope::new(id, HrDocumentCreated::TYPE, NOW, "test", None),
+            document_id: id,
+            document_type,
+            request_id,
+            contractor_id: 9,
+            customer_id: 4,
+            amount: None,
+            currency: None,
+            content_uri: None,
+        }
+    }
+
+    #[test]
+    fn every_act_is_signed_once_and_every_order_is_paid_in_the_end() {
+        let mut world = World::new(settings(1));
+        for id in 1..=200 {
+            for kind in [DocumentType::CompletionAct, DocumentType::PaymentOrder] {
+                world.documented(document(id, kind), Duration::ZERO);
+                world.documented(document(id, kind), Duration::ZERO);
+            }
+        }
+        let mut messages = Vec::new();
+        world.advance(Duration::from_secs(60), NOW, usize::MAX, &mut messages);
+        let (mut signed, mut paid, mut refused) = (0, 0, 0);
+        for message in messages {
+            match message {
+                Message::Hr(9, HrEvent::DocumentSigned(_)) => signed += 1,
+                Message::Hr(9, HrEvent::PaymentProcessed(e)) if e.status == "paid" => paid += 1,
+                Message::Hr(9, HrEvent::PaymentProcessed(_)) => refused += 1,
+                _ => {}
+            }
+        }
+        assert_eq!((signed, paid), (200, 200));
+        assert!((1..40).contains(&refused), "{refused}");
+        assert!(world.documents.is_empty());
+    }
+
+    #[test]
+    fn contractors_are_verified_rejected_and_verified_anew() {
+        let messages = run(7, Duration::from_millis(100));
+        let of = |wanted: i64| {
+            let security = messages.iter().filter_map(move |message| match message {
+                Message::Security(event) => Some(event),
+                _ => None,
+            });
+            security.filter(move |event| event.key() == Some(wanted.to_string()))
+        };
+        let all = (1..=CONTRACTORS).filter(|id| of(*id).count() > 0).count();
+        assert!(all > 450, "{all} of {CONTRACTORS}");
+        let rejected =
+            |event: &&SecurityEvent| matches!(event, SecurityEvent::ContractorRejected(_));
+        let ids: Vec<i64> = (1..=CONTRACTORS).filter(|id| of(*id).any(|e| rejected(&e))).collect();
+        assert!((3..=5).contains(&ids.len()), "{ids:?}");
     }
 
     #[test]
