@@ -16,8 +16,9 @@ use kstreams::{
     Clock, Components, Error, Handle, KafkaStreams, Result, State, SystemClock, client_settings,
 };
 
-use crate::catalog::{self, TopologySpec};
-use crate::http::{self, HttpServer, Running};
+use crate::catalog::{CATALOG, TopologySpec};
+use crate::events::{Event as _, NotificationCommand};
+use crate::http::{self, HttpServer, Observed, Running};
 use crate::settings::{Guarantee, Settings};
 use crate::signals::Signals;
 use crate::simulate::{Sent, Surroundings, WorldSettings, run_traffic};
@@ -26,7 +27,7 @@ use crate::{events, manager_assignment, topics};
 use super::DevArgs;
 use super::server::RegistryServer;
 use super::summary::Summary;
-use super::view::{Display, Screen};
+use super::view::{Display, Screen, TopologyView};
 use super::watch::Watch;
 
 /// The time between two looks at everything; the live view is redrawn as often.
@@ -92,7 +93,7 @@ pub fn run(args: &DevArgs, settings: Settings) -> Result<()> {
         ended = session.check();
     }
     drop(display);
-    let closed = session.streams.close(CLOSE_WITHIN);
+    let closed = session.close();
     ended.and(closed).and(session.watch.stop())?;
     let summary = Summary::of(&mut session.watch.tally(), sent.requests(), lasted);
     print(summary.print(&mut out))?;
@@ -112,8 +113,9 @@ fn print_ok<T>(outcome: std::io::Result<T>) -> Result<T> {
 
 /// Everything that runs but the traffic. Fields are dropped in this order: whoever uses another comes first.
 struct Session {
-    streams: KafkaStreams,
-    handle: Handle,
+    streams: Vec<KafkaStreams>,
+    /// Every topology that runs, manager-assignment first.
+    running: Vec<Running>,
     watch: Watch,
     http: HttpServer,
     clients: Arc<MockClients>,
@@ -137,23 +139,29 @@ impl Session {
         let clients = Arc::new(clients);
         let wanted = topics::wanted(&settings, 1);
         topics::apply(&mut *clients.admin()?, &wanted, settings.request_timeout())?;
-        let spec = topology()?;
         let http_registry = Arc::new(HttpRegistry::new(settings.registry_config())?);
         let schemas = SchemaCache::new(http_registry, clock.clone());
         let serdes = events::serdes(&schemas, &clock)?;
         let metrics = http::install_metrics()?;
-        let mut streams = streams(&settings, spec, &cluster, &schemas, &clock)?;
-        let handle = streams.handle();
-        let name = spec.name.to_owned();
-        let observed = Arc::new(Running { name, handle: handle.clone() });
-        let http = HttpServer::start("127.0.0.1:0", metrics, vec![observed])?;
-        streams.start()?;
-        wait_until_running(&handle, &*clock)?;
-        let letters = dead_letter_topics(&handle, &settings.application_id(spec.name));
-        let watch = Watch::start(&*clients, &letters, serdes.clone(), clock.clone())?;
+        let (mut all, mut running) = (Vec::new(), Vec::new());
+        for spec in topologies() {
+            let streams = streams(&settings, spec, &cluster, &schemas, &clock)?;
+            running.push(Running { name: spec.name.to_owned(), handle: streams.handle() });
+            all.push(streams);
+        }
+        let observed = running.iter().map(|one| Arc::new(one.clone()) as Arc<dyn Observed>);
+        let http = HttpServer::start("127.0.0.1:0", metrics, observed.collect())?;
+        all.iter_mut().try_for_each(KafkaStreams::start)?;
+        let mut letters = Vec::new();
+        for Running { name, handle } in &running {
+            wait_until_running(handle, &*clock)?;
+            let topics = dead_letter_topics(handle, &settings.application_id(name));
+            letters.extend(topics.into_iter().map(|topic| (topic, name.clone())));
+        }
+        let watch = Watch::start(&*clients, letters, serdes.clone(), clock.clone())?;
         Ok(Self {
-            streams,
-            handle,
+            streams: all,
+            running,
             watch,
             http,
             clients,
@@ -189,11 +197,24 @@ impl Session {
         )
     }
 
+    /// What manager-assignment is doing.
+    fn state(&self) -> String {
+        self.running.first().map_or_else(String::new, |one| one.handle.state().to_string())
+    }
+
+    /// Stops all topologies, one after the other; the first error counts.
+    fn close(&mut self) -> Result<()> {
+        let closed = self.streams.iter_mut().map(|streams| streams.close(CLOSE_WITHIN));
+        closed.fold(Ok(()), Result::and)
+    }
+
     /// # Errors
-    /// Why the topology or the reader has failed.
+    /// Why a topology or the reader has failed.
     fn check(&mut self) -> Result<()> {
-        if let Some(failure) = self.handle.failure() {
-            return Err(Error::fatal(format!("the topology failed: {failure}")));
+        for Running { name, handle } in &self.running {
+            if let Some(failure) = handle.failure() {
+                return Err(Error::fatal(format!("the topology {name} failed: {failure}")));
+            }
         }
         if self.watch.has_ended() {
             self.watch.stop()?;
@@ -226,9 +247,13 @@ fn local(mut settings: Settings, bootstrap: &str, registry: &str, folder: &Path)
     settings
 }
 
-fn topology() -> Result<&'static TopologySpec> {
-    let specs = catalog::select(&[manager_assignment::NAME.to_owned()])?;
-    specs.into_iter().next().ok_or_else(|| Error::fatal("the catalog has no manager-assignment"))
+/// The topologies of the catalog but the one that speaks to providers of e-mail and the like: there are none here.
+fn topologies() -> impl Iterator<Item = &'static TopologySpec> {
+    let is_own = |spec: &&TopologySpec| !spec.sources.contains(&NotificationCommand::TOPIC);
+    // The one that the summary is about comes first.
+    let (first, others): (Vec<_>, Vec<_>) =
+        CATALOG.iter().filter(is_own).partition(|spec| spec.name == manager_assignment::NAME);
+    first.into_iter().chain(others)
 }
 
 fn streams(
@@ -258,7 +283,7 @@ fn wait_until_running(handle: &Handle, clock: &dyn Clock) -> Result<()> {
         if clock.monotonic() > begin + START_WITHIN {
             let (state, seconds) = (handle.state(), START_WITHIN.as_secs());
             return Err(Error::fatal(format!(
-                "after {seconds} s the topology is {state}, wanted {}",
+                "after {seconds} s a topology is {state}, wanted {}",
                 State::Running
             )));
         }
@@ -342,8 +367,8 @@ impl Shown {
     fn new(title: String, session: &Session) -> Self {
         let (broker, registry) = (session.cluster.bootstrap(), session.registry.url());
         let join_in = vec![
-            format!("broker {broker}   registry {registry}"),
-            format!("http://{}/metrics   at-least-once, in memory", session.http.address()),
+            format!("broker {broker}   registry {registry}   at-least-once, in memory"),
+            format!("http://{}/metrics", session.http.address()),
             join_in(broker),
         ];
         let screen = Screen { title, join_in, ..Screen::default() };
@@ -358,12 +383,22 @@ impl Shown {
         }
         let screen = &mut self.screen;
         screen.uptime = elapsed;
-        screen.state = state.map_or_else(|| session.handle.state().to_string(), str::to_owned);
+        screen.state = state.map_or_else(|| session.state(), str::to_owned);
         screen.p50_ms = tally.latencies().recent_quantile_ms(0.5);
         screen.p99_ms = tally.latencies().recent_quantile_ms(0.99);
         screen.counts = tally.counts().clone();
         screen.regions = tally.regions();
         screen.recent = tally.recent();
+        screen.topologies = session
+            .running
+            .iter()
+            .skip(1)
+            .map(|Running { name, handle }| TopologyView {
+                name: name.clone(),
+                state: handle.state().to_string(),
+                counts: tally.published_by(name),
+            })
+            .collect();
         drop(tally);
         let counts = &screen.counts;
         self.history.push_back((elapsed, counts.requests, counts.assigned));

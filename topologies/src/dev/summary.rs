@@ -27,6 +27,9 @@ pub(super) struct Summary {
     escalated: u64,
     #[serde(skip)]
     completed: u64,
+    /// What the topologies published beside the assignments: topology, what, how often.
+    #[serde(skip)]
+    published: Vec<(String, String, u64)>,
     #[serde(skip)]
     missing: Missing,
     /// Requests that were sent and acknowledged, but not read.
@@ -45,6 +48,7 @@ impl Summary {
         let missing = tally.missing();
         let latencies = tally.latencies();
         let (p50_ms, p99_ms) = (latencies.quantile_ms(0.5), latencies.quantile_ms(0.99));
+        let published = tally.published_by_all();
         let counts = tally.counts();
         let per_second = counts.records as f64 / traffic.as_secs_f64().max(0.001);
         Self {
@@ -60,6 +64,7 @@ impl Summary {
             records_per_second: (per_second * 10.0).round() / 10.0,
             escalated: counts.escalated,
             completed: counts.completed,
+            published,
             missing,
             unseen: sent.saturating_sub(counts.requests),
         }
@@ -118,7 +123,13 @@ impl Summary {
             out,
             "{} records/s; {} requests escalated, {} completed.",
             self.records_per_second, self.escalated, self.completed
-        )
+        )?;
+        for same in self.published.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let counts: Vec<String> =
+                same.iter().map(|(_, what, count)| format!("{count} {what}")).collect();
+            writeln!(out, "{}: {}.", same[0].0, counts.join(", "))?;
+        }
+        Ok(())
     }
 
     /// Writes the figures as JSON.
@@ -152,6 +163,7 @@ mod tests {
             records_per_second: 12.5,
             escalated: 0,
             completed: 0,
+            published: Vec::new(),
             missing: Missing::default(),
             unseen: 0,
         }

@@ -158,6 +158,8 @@ pub(crate) struct Tally {
     regions: BTreeSet<Arc<str>>,
     latencies: Latencies,
     recent: VecDeque<Recent>,
+    /// What each topology published, by its name and what it was. As many entries as there are event types.
+    published: BTreeMap<(String, String), u64>,
     /// Grows with every record.
     version: u64,
 }
@@ -317,6 +319,24 @@ impl Tally {
             Some(_) => self.counts.other_dead_letters += 1,
             None => {} // as above
         }
+    }
+
+    /// Something that a topology published.
+    pub(crate) fn published(&mut self, topology: &str, what: &str) {
+        self.version += 1;
+        *self.published.entry((topology.to_owned(), what.to_owned())).or_default() += 1;
+    }
+
+    /// What a topology published so far, by name.
+    pub(crate) fn published_by(&self, topology: &str) -> Vec<(String, u64)> {
+        let own = self.published.iter().filter(|((name, _), _)| name == topology);
+        own.map(|((_, what), count)| (what.clone(), *count)).collect()
+    }
+
+    /// What all topologies published so far: topology, what, how often.
+    pub(crate) fn published_by_all(&self) -> Vec<(String, String, u64)> {
+        let all = self.published.iter();
+        all.map(|((name, what), count)| (name.clone(), what.clone(), *count)).collect()
     }
 
     /// A dead letter of another topic.

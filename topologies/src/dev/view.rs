@@ -11,7 +11,11 @@ const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 /// Columns used, of 80.
 const WIDTH: usize = 79;
 /// Regions shown; further ones are summed up.
-const REGIONS: usize = 7;
+const REGIONS: usize = 4;
+/// Topologies shown beside manager-assignment.
+const TOPOLOGIES: usize = 6;
+/// Assignments shown.
+const RECENT: usize = 2;
 /// The time between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(1);
 
@@ -34,6 +38,17 @@ pub(super) struct Screen {
     pub(super) p99_ms: Option<u64>,
     pub(super) regions: Vec<RegionView>,
     pub(super) recent: Vec<Recent>,
+    /// Every topology but manager-assignment, which the rest is about.
+    pub(super) topologies: Vec<TopologyView>,
+}
+
+/// A topology to be shown.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TopologyView {
+    pub(super) name: String,
+    pub(super) state: String,
+    /// What it published.
+    pub(super) counts: Vec<(String, u64)>,
 }
 
 /// Where the view is drawn; gives the terminal back when dropped.
@@ -119,7 +134,6 @@ fn render(screen: &Screen) -> Vec<String> {
         screen.title
     )];
     lines.extend(screen.join_in.iter().cloned());
-    lines.push(String::new());
     let pair = |left: &str, count: u64, rate: Option<f64>, right: &str, other: u64| {
         let rate = rate.map_or(String::new(), |rate| format!("{rate:.0}/s"));
         format!("{left:<13}{count:>10}  {rate:>9}      {right:<13}{other:>10}")
@@ -160,8 +174,14 @@ fn render(screen: &Screen) -> Vec<String> {
         let waiting: i64 = rest.iter().map(|region| region.waiting).sum();
         lines.push(format!("{:<43}{waiting:>10}", format!("{} more", rest.len())));
     }
+    for TopologyView { name, state, counts } in screen.topologies.iter().take(TOPOLOGIES) {
+        let counts: Vec<String> =
+            counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
+        let state = if state == "RUNNING" { String::new() } else { format!("{state}  ") };
+        lines.push(format!("{name:<19} {state}{}", counts.join("  ")));
+    }
     lines.push(format!("{:<55}Ctrl-C stops and sums up", "last assignments"));
-    for recent in &screen.recent {
+    for recent in screen.recent.iter().rev().take(RECENT) {
         let Recent { request_id, manager_id, region, priority, attempt, latency_ms } = recent;
         let latency = latency_ms.map_or(String::new(), |ms| format!("{ms} ms"));
         lines.push(format!(
@@ -175,6 +195,14 @@ fn render(screen: &Screen) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::events::Priority;
+
+    fn topology() -> TopologyView {
+        TopologyView {
+            name: "contractor-access".to_owned(),
+            state: "RUNNING".to_owned(),
+            counts: vec![("access_granted".to_owned(), 1_234), ("x".repeat(99), 1)],
+        }
+    }
 
     fn screen() -> Screen {
         let recent = Recent {
@@ -195,6 +223,7 @@ mod tests {
             counts: Counts { requests: 1_000_000, ..Counts::default() },
             regions: vec![region; 9],
             recent: vec![recent; 4],
+            topologies: vec![topology(); 9],
             p99_ms: Some(61),
             ..Screen::default()
         }
@@ -207,6 +236,8 @@ mod tests {
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:#?}");
         assert!(lines[0].starts_with("01:15  RUNNING"));
         assert!(lines.iter().any(|line| line.starts_with("requests in     1000000")), "{lines:#?}");
+        let topology = "contractor-access   access_granted 1234";
+        assert!(lines.iter().any(|line| line.starts_with(topology)), "{lines:#?}");
     }
 
     #[test]
