@@ -80,6 +80,21 @@ pub trait Membership: Send {
     fn leave(self: Box<Self>) -> Result<()>;
 }
 
+/// Where a group goes on in a partition, as its brokers keep it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The offset after the last record that is done.
+    pub offset: i64,
+    /// The committer's text beside it; brokers take at most `offset.metadata.max.bytes` (4096).
+    pub metadata: String,
+}
+
+impl From<i64> for CommittedOffset {
+    fn from(offset: i64) -> Self {
+        CommittedOffset { offset, metadata: String::new() }
+    }
+}
+
 /// Commits offsets as the group member.
 pub trait OffsetCommitter: Send + Sync {
     /// Commits and waits for the broker.
@@ -87,7 +102,7 @@ pub trait OffsetCommitter: Send + Sync {
     /// # Errors
     /// `TaskMigrated` where the generation is over, the member has left, or a partition is not in its assignment;
     /// `Retriable` for time-outs.
-    fn commit(&self, offsets: &[(TopicPartition, i64)]) -> Result<()>;
+    fn commit(&self, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()>;
 }
 
 /// Where to start reading a partition.
@@ -146,7 +161,7 @@ pub trait Consumer: Send {
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<Vec<Option<i64>>>;
+    ) -> Result<Vec<Option<CommittedOffset>>>;
     /// First and (last stable) end offset, asked of the broker.
     fn offsets(&mut self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64)>;
     /// The high watermark as of the last fetch, without asking; `None` before the first.
@@ -194,7 +209,7 @@ pub trait Producer: Send {
     /// [`commit_transaction`](Self::commit_transaction).
     fn send_offsets(
         &mut self,
-        offsets: &[(TopicPartition, i64)],
+        offsets: &[(TopicPartition, CommittedOffset)],
         group: &GroupMetadata,
         timeout: Duration,
     ) -> Result<()>;

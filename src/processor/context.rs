@@ -179,6 +179,20 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
         self.frame.task.clock.now()
     }
 
+    /// A time that this or an earlier instance of the processor has kept with the committed offsets.
+    ///
+    /// Source: `InternalProcessorContext.processorMetadataForKey`.
+    pub(crate) fn kept_time(&self, name: &str) -> Option<Timestamp> {
+        self.frame.task.metadata.get(name)
+    }
+
+    /// Keeps a time with the next committed offsets of all the task's partitions.
+    ///
+    /// Source: `InternalProcessorContext.addProcessorMetadataKeyValue`.
+    pub(crate) fn keep_time(&mut self, name: &Arc<str>, time: Timestamp) {
+        self.frame.task.metadata.put(name, time);
+    }
+
     /// Asks for a commit soon, rather than at the end of the commit interval.
     pub fn commit(&mut self) {
         self.frame.task.commit_requested = true;

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::metadata::ProcessorMetadata;
 use super::node::{Node, Source};
 use super::output::OutputBuffer;
 use super::punctuator::PunctuationQueue;
@@ -59,6 +60,8 @@ pub(crate) struct TaskState {
     /// The shortest wall-clock time between two searches for results of closed windows.
     pub(crate) emit_interval: Duration,
     pub(crate) commit_requested: bool,
+    /// What processors keep with the committed offsets.
+    pub(crate) metadata: ProcessorMetadata,
     /// Records dropped by operators, with the reason, since last collected.
     pub(crate) dropped: Vec<(NodeIndex, &'static str)>,
     /// Names of the task's stores, in their order.

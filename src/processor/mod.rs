@@ -8,6 +8,7 @@
 mod context;
 mod fixed_key;
 mod frame;
+mod metadata;
 mod node;
 mod output;
 mod punctuator;
@@ -22,6 +23,7 @@ pub use fixed_key::{
 pub(crate) use frame::{
     CurrentRecord, Frame, NodeIndex, NodeKind, NodeSlot, SharedStore, TaskState,
 };
+pub(crate) use metadata::ProcessorMetadata;
 pub(crate) use node::{
     Node, PartitionCounts, ProcessorNode, SinkKind, SinkNode, SinkTopic, Source, SourceNode,
 };

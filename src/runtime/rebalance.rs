@@ -5,7 +5,7 @@ use super::shared::{TaskInfo, TaskState};
 use super::stream_thread::{Active, Command, Input, RETRY_BACKOFF_MIN, Running};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TaskId;
-use crate::kafka::{GroupMetadata, StartOffset};
+use crate::kafka::{CommittedOffset, GroupMetadata, StartOffset};
 
 impl Running {
     pub(super) fn serve_commands(&mut self) -> Result<()> {
@@ -120,9 +120,7 @@ impl Running {
         let mut overtaken: Vec<TaskId> = expected
             .into_iter()
             .zip(committed)
-            .filter(|((_, left), found)| {
-                *left != found.map_or(StartOffset::Beginning, StartOffset::At)
-            })
+            .filter(|((_, left), found)| *left != start_of(found.as_ref()))
             .map(|((id, _), _)| id)
             .collect();
         overtaken.dedup();
@@ -158,10 +156,11 @@ impl Running {
             return Ok(());
         }
         self.restoring.retain(|restoring| *restoring != id);
-        let task = self.thread.builder.build(id, stores, &self.thread.partition_counts)?;
+        let counts = &self.thread.partition_counts;
+        let task = self.thread.builder.build(id, stores, &committed, counts)?;
         let mut inputs = Vec::with_capacity(committed.len());
         for (partition, committed) in task.partitions().iter().zip(committed) {
-            let committed = committed.map_or(StartOffset::Beginning, StartOffset::At);
+            let committed = start_of(committed.as_ref());
             let slot = self.thread.consumer.assign(partition, committed)?;
             inputs.push(Input { slot, committed });
         }
@@ -201,4 +200,9 @@ impl Running {
             self.cancel_restore(task);
         }
     }
+}
+
+/// Where a partition is read from.
+fn start_of(committed: Option<&CommittedOffset>) -> StartOffset {
+    committed.map_or(StartOffset::Beginning, |committed| StartOffset::At(committed.offset))
 }

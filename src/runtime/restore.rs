@@ -17,7 +17,7 @@ use super::shared::Shared;
 use super::stream_thread::Command;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TaskId, TopicPartition};
-use crate::kafka::{Consumer, PartitionSlot, StartOffset};
+use crate::kafka::{CommittedOffset, Consumer, PartitionSlot, StartOffset};
 use crate::record::RawRecord;
 use crate::store::{ChangelogRecord, StateStore};
 use crate::task::{TaskBuilder, TaskStore};
@@ -60,8 +60,8 @@ impl ReplyTo {
 pub(super) struct Restored {
     pub(super) task: TaskId,
     pub(super) stores: Vec<TaskStore>,
-    /// Committed offset of each input partition; `None`: nothing committed.
-    pub(super) committed: Vec<Option<i64>>,
+    /// What is committed of each input partition; `None`: nothing committed.
+    pub(super) committed: Vec<Option<CommittedOffset>>,
 }
 
 struct Restoring {
@@ -69,7 +69,7 @@ struct Restoring {
     folder: PathBuf,
     reply: ReplyTo,
     stores: Vec<TaskStore>,
-    committed: Vec<Option<i64>>,
+    committed: Vec<Option<CommittedOffset>>,
     /// Changelogs still being read: index of the store, and the consumer's slot.
     open: Vec<(usize, PartitionSlot)>,
     started: Timestamp,

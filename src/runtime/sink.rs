@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
-use crate::kafka::{GroupMetadata, OffsetCommitter, OutgoingRecord, Producer, TopicHandle};
+use crate::kafka::{
+    CommittedOffset, GroupMetadata, OffsetCommitter, OutgoingRecord, Producer, TopicHandle,
+};
 use crate::task::RecordSink;
 use crate::telemetry::ThreadMetrics;
 use crate::time::Clock;
@@ -96,7 +98,7 @@ impl ProducerSink {
     /// Commits what was sent together with `offsets`.
     pub(super) fn commit(
         &mut self,
-        offsets: &[(TopicPartition, i64)],
+        offsets: &[(TopicPartition, CommittedOffset)],
         group: &GroupMetadata,
         committer: &dyn OffsetCommitter,
         metrics: &ThreadMetrics,

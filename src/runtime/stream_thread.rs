@@ -18,7 +18,9 @@ use super::state_dir::StateDir;
 use crate::config::StreamsConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TaskId, TopicPartition};
-use crate::kafka::{Consumer, GroupMetadata, OffsetCommitter, PartitionSlot, StartOffset};
+use crate::kafka::{
+    CommittedOffset, Consumer, GroupMetadata, OffsetCommitter, PartitionSlot, StartOffset,
+};
 use crate::task::{Step, StreamTask, TaskBuilder};
 use crate::telemetry::{Phase, ThreadMetrics};
 use crate::time::{Clock, Timestamp};
@@ -112,7 +114,7 @@ pub(super) struct Running {
     aborting_since: Option<Duration>,
     last_lag: Duration,
     pub(super) stop: bool,
-    offsets: Vec<(TopicPartition, i64)>,
+    offsets: Vec<(TopicPartition, CommittedOffset)>,
 }
 
 impl StreamThread {
@@ -294,9 +296,9 @@ impl Running {
             }
             active.task.post_commit(in_transaction, wall)?;
         }
-        for (partition, offset) in &self.offsets {
+        for (partition, committed) in &self.offsets {
             if self.thread.builder.is_repartition_topic(&partition.topic) {
-                self.thread.shared.note_processed(partition, *offset);
+                self.thread.shared.note_processed(partition, committed.offset);
             }
         }
         self.last_commit = self.now();

@@ -12,9 +12,10 @@ use super::stream_task::{Changelog, StreamTask, TaskStore};
 use crate::dlq::ErrorHandlers;
 use crate::error::{Error, Result};
 use crate::ids::{TaskId, TopicPartition};
+use crate::kafka::CommittedOffset;
 use crate::processor::{
-    CurrentRecord, NodeIndex, NodeKind, NodeSlot, OutputBuffer, PunctuationQueue, SharedStore,
-    TaskState, TaskTimes,
+    CurrentRecord, NodeIndex, NodeKind, NodeSlot, OutputBuffer, ProcessorMetadata,
+    PunctuationQueue, SharedStore, TaskState, TaskTimes,
 };
 use crate::store::{Engines, MemoryEngines};
 use crate::telemetry::TaskMetrics;
@@ -139,11 +140,13 @@ impl TaskBuilder {
 
     /// Builds a task on restored stores, and initialises its processors.
     ///
+    /// `committed` is what the group has for each input partition, in the task's order: stream time goes on from there.
     /// `partition_count` answers sinks with a partitioner of their own.
     pub(crate) fn build(
         &self,
         id: TaskId,
         stores: Vec<TaskStore>,
+        committed: &[Option<CommittedOffset>],
         partition_count: &PartitionCounts,
     ) -> Result<StreamTask> {
         let members = &self.subtopologies[id.subtopology as usize].nodes;
@@ -199,6 +202,7 @@ impl TaskBuilder {
             latency_samples: Vec::new(),
             state: self.task_state(id, members, partitions, store_names),
         };
+        task.go_on_from(committed);
         task.init()?;
         Ok(task)
     }
@@ -243,6 +247,7 @@ impl TaskBuilder {
             times: TaskTimes::default(),
             emit_interval: self.settings.emit_interval,
             commit_requested: false,
+            metadata: ProcessorMetadata::default(),
             dropped: Vec::new(),
             store_names,
             global_stores: self.global_stores.clone(),

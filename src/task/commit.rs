@@ -7,16 +7,33 @@ use std::sync::Arc;
 
 use super::RecordSink;
 use super::handover::check_sizes;
+use super::offset_metadata;
 use super::stream_task::StreamTask;
 use crate::error::{ErrorKind, Result};
 use crate::ids::TopicPartition;
-use crate::kafka::{OutgoingRecord, TopicHandle};
-use crate::processor::{CurrentRecord, NodeIndex, NodeKind};
+use crate::kafka::{CommittedOffset, OutgoingRecord, TopicHandle};
+use crate::processor::{CurrentRecord, NodeIndex, NodeKind, ProcessorMetadata};
 use crate::record::Headers;
 use crate::store::{ChangelogWriter, StateStore};
 use crate::time::Timestamp;
 
 impl StreamTask {
+    /// Takes partition times, stream time and what processors keep from the committed offsets, before the processors are initialised.
+    ///
+    /// Source: `StreamTask.initializeTaskTimeAndProcessorMetadata`.
+    pub(crate) fn go_on_from(&mut self, committed: &[Option<CommittedOffset>]) {
+        let mut times = Vec::new();
+        for (queue, committed) in self.group.queues.iter_mut().zip(committed) {
+            let Some(committed) = committed else { continue };
+            let metadata = offset_metadata::decode(&committed.metadata);
+            queue.committed = (Some(committed.offset), metadata.partition_time);
+            queue.partition_time = metadata.partition_time;
+            times.extend(metadata.times);
+        }
+        self.state.stream_time = self.group.stream_time();
+        self.state.metadata = ProcessorMetadata::restored(times);
+    }
+
     /// Whether anything has happened since the last commit.
     pub(crate) fn needs_commit(&self) -> bool {
         self.has_effects
@@ -48,11 +65,14 @@ impl StreamTask {
         Ok(())
     }
 
-    /// The offsets to commit: those that moved since the last commit.
-    pub(crate) fn offsets_to_commit(&self, into: &mut Vec<(TopicPartition, i64)>) {
+    /// The offsets to commit: those that moved since the last commit; all that are known where processors keep something new with them.
+    pub(crate) fn offsets_to_commit(&self, into: &mut Vec<(TopicPartition, CommittedOffset)>) {
+        let metadata = &self.state.metadata;
         for (queue, partition) in self.group.queues.iter().zip(&self.state.partitions) {
-            if let Some(offset) = queue.consumed.filter(|_| queue.is_dirty) {
-                into.push((partition.clone(), offset));
+            let offset = queue.consumed.or(queue.committed.0);
+            if let Some(offset) = offset.filter(|_| queue.is_dirty || metadata.is_dirty()) {
+                let metadata = offset_metadata::encode(queue.partition_time, metadata.times());
+                into.push((partition.clone(), CommittedOffset { offset, metadata }));
             }
         }
     }
@@ -82,7 +102,8 @@ impl StreamTask {
             }
         }
         self.state.times.commit();
-        self.group.queues.iter_mut().for_each(|queue| queue.is_dirty = false);
+        self.group.committed();
+        self.state.metadata.committed();
         self.has_effects = false;
         self.state.commit_requested = false;
         for slot in &self.nodes {
@@ -160,6 +181,8 @@ impl StreamTask {
             }
         }
         self.group.clear();
+        self.state.stream_time = self.group.stream_time();
+        self.state.metadata.rewind();
         self.attempt = 0;
         self.has_effects = false;
         self.state.commit_requested = false;

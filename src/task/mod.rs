@@ -8,6 +8,7 @@ mod build;
 mod commit;
 mod global_task;
 mod handover;
+mod offset_metadata;
 mod partition_group;
 mod stream_task;
 

@@ -20,6 +20,8 @@ pub(crate) struct Queue {
     pub(crate) partition_time: Option<Timestamp>,
     /// The offset after the last record that is done; `None`: nothing done yet.
     pub(crate) consumed: Option<i64>,
+    /// What the broker has: the offset to go on at, and the partition's time there.
+    pub(crate) committed: (Option<i64>, Option<Timestamp>),
     /// `consumed` has moved since the last commit.
     pub(crate) is_dirty: bool,
     /// Nothing more lies on the broker, as far as was seen.
@@ -60,6 +62,7 @@ impl PartitionGroup {
             head: None,
             partition_time: None,
             consumed: None,
+            committed: (None, None),
             is_dirty: false,
             caught_up: false,
             idle_since: None,
@@ -180,12 +183,26 @@ impl PartitionGroup {
         self.queues.iter().map(|queue| queue.records.len()).sum()
     }
 
+    /// The broker has what was done.
+    pub(crate) fn committed(&mut self) {
+        for queue in self.queues.iter_mut().filter(|queue| queue.is_dirty) {
+            queue.committed = (queue.consumed, queue.partition_time);
+            queue.is_dirty = false;
+        }
+    }
+
+    /// The highest partition time.
+    pub(crate) fn stream_time(&self) -> Option<Timestamp> {
+        self.queues.iter().filter_map(|queue| queue.partition_time).max()
+    }
+
     /// Forgets what is buffered and what was done since the last commit (rewind).
     pub(crate) fn clear(&mut self) {
         self.heap.clear();
         self.filled.clear();
         self.taken = None;
         for queue in &mut self.queues {
+            queue.partition_time = queue.committed.1;
             queue.records.clear();
             queue.bytes = 0;
             queue.head = None;

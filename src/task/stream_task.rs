@@ -390,6 +390,7 @@ impl StreamTask {
         self.has_effects = true;
         send_all(&mut self.state.outputs, &mut self.handles, sink)?;
         self.state.times.accept_record();
+        self.state.metadata.keep();
         self.stores.iter_mut().for_each(|store| store.accept_record());
         Ok(())
     }
@@ -398,6 +399,7 @@ impl StreamTask {
         self.state.outputs.clear();
         self.state.dropped.clear();
         self.state.times.undo_record();
+        self.state.metadata.undo();
         self.stores.iter_mut().for_each(|store| store.undo_record());
     }
 

@@ -157,7 +157,7 @@ impl TopologyTestDriver {
             let stores = builder.open_stores(TASK, Path::new(""))?;
             let output_partitions = settings.output_partitions;
             let counts: PartitionCounts = Arc::new(move |_| Ok(output_partitions));
-            Some(builder.build(TASK, stores, &counts)?)
+            Some(builder.build(TASK, stores, &[], &counts)?)
         };
         let source_changelogs = builder.topology.source_changelogs.values();
         let source_changelogs =

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kstreams::kafka::{
-    Admin, Consumer, ConsumerPurpose, GroupMetadata, KafkaClients, Membership, OutgoingRecord,
-    Producer, TopicHandle,
+    Admin, CommittedOffset, Consumer, ConsumerPurpose, GroupMetadata, KafkaClients, Membership,
+    OutgoingRecord, Producer, TopicHandle,
 };
 use kstreams::{Components, Error, ErrorKind, KafkaStreams, Result, TopicPartition};
 use test_support::{DEADLINE, unique, wait_until};
@@ -76,7 +76,7 @@ impl Producer for RefusingProducer {
     }
     fn send_offsets(
         &mut self,
-        offsets: &[(TopicPartition, i64)],
+        offsets: &[(TopicPartition, CommittedOffset)],
         group: &GroupMetadata,
         timeout: Duration,
     ) -> Result<()> {

@@ -6,3 +6,4 @@ mod aborts;
 mod queries;
 mod reader;
 mod runtime;
+mod stream_time;

@@ -61,7 +61,7 @@ pub(super) fn total(output: &str, word: &str) -> i64 {
     counts(output).get(word).and_then(|seen| seen.last().copied()).unwrap_or(0)
 }
 
-fn started(topology: Topology, config: StreamsConfig) -> KafkaStreams {
+pub(super) fn started(topology: Topology, config: StreamsConfig) -> KafkaStreams {
     log();
     let mut streams = KafkaStreams::new(topology, config).unwrap();
     streams.start().unwrap();

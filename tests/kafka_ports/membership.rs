@@ -121,22 +121,22 @@ fn a_member_that_the_broker_threw_out_in_a_rebalance_cannot_commit_what_another_
     let MembershipEvent::Assigned(owned) = next_event(&mut *member) else { panic!() };
     member.acknowledge().unwrap();
     let committer = member.committer();
-    committer.commit(&[(owned[0].clone(), 1)]).unwrap();
+    committer.commit(&[(owned[0].clone(), 1.into())]).unwrap();
     // The other's join waits for the first to rejoin, which nobody polls, until the broker gives it up.
     let mut other = clients.membership(&[topic.as_str().into()]).unwrap();
     assert_eq!(next_event(&mut *other), MembershipEvent::Assigned(owned.clone()));
     other.acknowledge().unwrap();
     // It may not know yet (then the event says "revoked"): the broker does.
-    let error = committer.commit(&[(owned[0].clone(), 2)]).unwrap_err();
+    let error = committer.commit(&[(owned[0].clone(), 2.into())]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TaskMigrated, "{error}");
     let event = next_event(&mut *member);
     assert!(
         event == MembershipEvent::Revoked(owned.clone())
             || event == MembershipEvent::Lost(owned.clone())
     );
-    other.committer().commit(&[(owned[0].clone(), 3)]).unwrap();
+    other.committer().commit(&[(owned[0].clone(), 3.into())]).unwrap();
     let mut consumer = clients.consumer(ConsumerPurpose::Main).unwrap();
-    assert_eq!(consumer.committed(&owned, WAIT).unwrap(), [Some(3)]);
+    assert_eq!(consumer.committed(&owned, WAIT).unwrap(), [Some(3.into())]);
     other.leave().unwrap();
     member.leave().unwrap();
 }

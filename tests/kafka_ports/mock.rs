@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use kstreams::kafka::librdkafka::{ClientSettings, LibrdkafkaClients, MockClients, MockCluster};
 use kstreams::kafka::{
-    ConsumerPurpose, Drained, KafkaClients, MembershipEvent, OutgoingRecord, StartOffset,
+    CommittedOffset, ConsumerPurpose, Drained, KafkaClients, MembershipEvent, OutgoingRecord,
+    StartOffset,
 };
 use kstreams::{Clock, ErrorKind, Headers, SystemClock, Timestamp, TopicPartition};
 
@@ -121,14 +122,15 @@ fn the_member_gets_its_partitions_commits_their_offsets_and_refuses_others() {
     assert_eq!(next_event(&mut *member), MembershipEvent::Assigned(owned.clone()));
     member.acknowledge().unwrap();
     let committer = member.committer();
-    committer.commit(&[(owned[1].clone(), 5)]).unwrap();
-    let foreign = committer.commit(&[(TopicPartition::new("t", 9), 5)]).unwrap_err();
+    let fifth = CommittedOffset { offset: 5, metadata: "so far".to_owned() };
+    committer.commit(&[(owned[1].clone(), fifth.clone())]).unwrap();
+    let foreign = committer.commit(&[(TopicPartition::new("t", 9), 5.into())]).unwrap_err();
     assert_eq!(foreign.kind(), ErrorKind::TaskMigrated);
     let mut consumer = clients.consumer(ConsumerPurpose::Main).unwrap();
-    assert_eq!(consumer.committed(&owned, WAIT).unwrap(), [None, Some(5), None]);
+    assert_eq!(consumer.committed(&owned, WAIT).unwrap(), [None, Some(fifth), None]);
     member.leave().unwrap();
     assert_eq!(
-        committer.commit(&[(owned[1].clone(), 6)]).unwrap_err().kind(),
+        committer.commit(&[(owned[1].clone(), 6.into())]).unwrap_err().kind(),
         ErrorKind::TaskMigrated
     );
 }

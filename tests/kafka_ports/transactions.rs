@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use kstreams::kafka::librdkafka::LibrdkafkaClients;
 use kstreams::kafka::{
-    ConsumerPurpose, KafkaClients, Membership, MembershipEvent, OutgoingRecord, Producer,
-    StartOffset,
+    CommittedOffset, ConsumerPurpose, KafkaClients, Membership, MembershipEvent, OutgoingRecord,
+    Producer, StartOffset,
 };
 use kstreams::{ErrorKind, Headers, Timestamp, TopicPartition};
 use test_support::unique;
@@ -43,9 +43,9 @@ impl Case {
         producer
     }
 
-    fn committed(&self) -> Option<i64> {
+    fn committed(&self) -> Option<CommittedOffset> {
         let mut consumer = self.clients.consumer(ConsumerPurpose::Main).unwrap();
-        consumer.committed(std::slice::from_ref(&self.input), WAIT).unwrap()[0]
+        consumer.committed(std::slice::from_ref(&self.input), WAIT).unwrap().remove(0)
     }
 
     fn output(&self) -> (Vec<String>, i64) {
@@ -63,12 +63,16 @@ fn offsets_and_records_are_committed_together_and_an_abort_leaves_neither() {
     let mut producer = case.producer();
     producer.begin_transaction().unwrap();
     send(&mut *producer, &case.output, &["committed"]);
-    producer.send_offsets(&[(case.input.clone(), 7)], &member.group_metadata(), WAIT).unwrap();
+    let seventh = CommittedOffset { offset: 7, metadata: "AgAAAAAAAAPo".to_owned() };
+    let offsets = [(case.input.clone(), seventh.clone())];
+    producer.send_offsets(&offsets, &member.group_metadata(), WAIT).unwrap();
     producer.commit_transaction(WAIT).unwrap();
     producer.begin_transaction().unwrap();
     send(&mut *producer, &case.output, &["aborted"]);
     producer.flush(WAIT).unwrap();
-    producer.send_offsets(&[(case.input.clone(), 9)], &member.group_metadata(), WAIT).unwrap();
+    producer
+        .send_offsets(&[(case.input.clone(), 9.into())], &member.group_metadata(), WAIT)
+        .unwrap();
     producer.abort_transaction(WAIT).unwrap();
     // An abort right after sending, with nothing acknowledged yet.
     producer.begin_transaction().unwrap();
@@ -81,7 +85,7 @@ fn offsets_and_records_are_committed_together_and_an_abort_leaves_neither() {
     let (records, end) = case.output();
     assert_eq!(records, ["committed", "committed too"]);
     assert!(end >= 6, "the end counts markers and aborted records: {end}");
-    assert_eq!(case.committed(), Some(7));
+    assert_eq!(case.committed(), Some(seventh));
     member.leave().unwrap();
 }
 
@@ -109,7 +113,7 @@ fn a_fenced_producer_has_lost_its_tasks_at_every_call() {
     send(&mut *old, &case.output, &["zombie"]);
     old.flush(WAIT).unwrap();
     let mut new = case.producer();
-    let offsets = [(case.input.clone(), 1)];
+    let offsets = [(case.input.clone(), 1.into())];
     let error = old.send_offsets(&offsets, &member.group_metadata(), WAIT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TaskMigrated, "{error}");
     assert_eq!(old.commit_transaction(WAIT).unwrap_err().kind(), ErrorKind::TaskMigrated);
@@ -148,7 +152,7 @@ fn a_stale_generation_has_lost_its_tasks_and_the_transaction_can_be_aborted() {
     member.acknowledge().unwrap();
     producer.begin_transaction().unwrap();
     send(&mut *producer, &case.output, &["stale"]);
-    let offsets = [(case.input.clone(), 3)];
+    let offsets = [(case.input.clone(), 3.into())];
     let error = producer.send_offsets(&offsets, &stale, WAIT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TaskMigrated, "{error}");
     producer.abort_transaction(WAIT).unwrap();
@@ -162,12 +166,12 @@ fn a_member_outside_the_group_and_a_partition_outside_the_assignment_cannot_be_c
     let mut producer = case.producer();
     let outside = case.clients.membership(std::slice::from_ref(&case.input.topic)).unwrap();
     producer.begin_transaction().unwrap();
-    let offsets = [(case.input.clone(), 3)];
+    let offsets = [(case.input.clone(), 3.into())];
     let error = producer.send_offsets(&offsets, &outside.group_metadata(), WAIT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TaskMigrated, "{error}");
     drop(outside);
     let member = case.member();
-    let offsets = [(TopicPartition::new(&*case.input.topic, 8), 3)];
+    let offsets = [(TopicPartition::new(&*case.input.topic, 8), 3.into())];
     let error = producer.send_offsets(&offsets, &member.group_metadata(), WAIT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TaskMigrated, "{error}");
     producer.abort_transaction(WAIT).unwrap();

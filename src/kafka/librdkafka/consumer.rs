@@ -21,7 +21,9 @@ use super::partitions::{OFFSET_INVALID, PartitionList};
 use super::queue::{Queue, Signal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
-use crate::kafka::{Consumer, ConsumerPurpose, Drained, PartitionSlot, StartOffset};
+use crate::kafka::{
+    CommittedOffset, Consumer, ConsumerPurpose, Drained, PartitionSlot, StartOffset,
+};
 use crate::record::{Header, Headers, RawRecord};
 use crate::time::Timestamp;
 
@@ -250,17 +252,17 @@ impl Consumer for PartitionConsumer {
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<Vec<Option<i64>>> {
+    ) -> Result<Vec<Option<CommittedOffset>>> {
         // librdkafka asks for stable offsets (KIP-447) under read_committed, and repeats until they are.
         let list = PartitionList::new(partitions.iter().map(|p| (p, OFFSET_INVALID)))?;
         // SAFETY: handle and list live.
         let code =
             unsafe { ffi::rd_kafka_committed(self.client.rk(), list.as_ptr(), millis(timeout)) };
         error::check(code, || format!("asking for {} committed offsets", partitions.len()))?;
-        list.entries()
+        list.commits()
             .into_iter()
-            .map(|(partition, offset, code)| match code {
-                Code::NoError => Ok((offset >= 0).then_some(offset)),
+            .map(|(partition, committed, code)| match code {
+                Code::NoError => Ok((committed.offset >= 0).then_some(committed)),
                 code => Err(error::from_code(
                     code,
                     &format!("asking for the committed offset of {partition}"),

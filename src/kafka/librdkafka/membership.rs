@@ -19,7 +19,7 @@ use super::error;
 use super::partitions::{OFFSET_INVALID, PartitionList};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
-use crate::kafka::{GroupMetadata, Membership, MembershipEvent, OffsetCommitter};
+use crate::kafka::{CommittedOffset, GroupMetadata, Membership, MembershipEvent, OffsetCommitter};
 
 /// A member of the application's group.
 pub(super) struct ClassicMember {
@@ -169,7 +169,7 @@ impl Membership for ClassicMember {
 }
 
 impl OffsetCommitter for Group {
-    fn commit(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+    fn commit(&self, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()> {
         if offsets.is_empty() {
             return Ok(());
         }
@@ -185,7 +185,7 @@ impl OffsetCommitter for Group {
                 "cannot commit offsets: the member has been thrown out of its group",
             ));
         }
-        let list = PartitionList::new(offsets.iter().map(|(p, offset)| (p, *offset)))?;
+        let list = PartitionList::of_commits(offsets)?;
         // SAFETY: handle and list live; 0 = wait for the answer.
         let code = unsafe { ffi::rd_kafka_commit(self.client.rk(), list.as_ptr(), 0) };
         error::check(code, || format!("committing {} offsets", offsets.len()))?;
@@ -202,7 +202,10 @@ impl OffsetCommitter for Group {
 ///
 /// By number, not by topic: a task owns the partitions of its number in all of its topics, even where these have
 /// different counts and the group protocol has handed some of them to another member (see `runtime::assignment`).
-fn check_owned(owned: &BTreeSet<TopicPartition>, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+fn check_owned(
+    owned: &BTreeSet<TopicPartition>,
+    offsets: &[(TopicPartition, CommittedOffset)],
+) -> Result<()> {
     let owns = |number| owned.iter().any(|partition| partition.partition == number);
     match offsets.iter().find(|(partition, _)| !owns(partition.partition)) {
         Some((partition, _)) => Err(Error::new(
@@ -276,7 +279,7 @@ impl GroupSnapshot {
     /// a partition was not in the assignment.
     pub(super) fn fence(
         &self,
-        offsets: &[(TopicPartition, i64)],
+        offsets: &[(TopicPartition, CommittedOffset)],
     ) -> Result<*const ffi::rd_kafka_consumer_group_metadata_t> {
         if self.generation() < 0 {
             return Err(Error::new(

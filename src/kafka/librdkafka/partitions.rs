@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 use std::sync::Arc;
+use std::{ptr, slice};
 
 use rdkafka::bindings as ffi;
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -10,6 +11,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use super::client::c_string;
 use crate::error::Result;
 use crate::ids::TopicPartition;
+use crate::kafka::CommittedOffset;
 
 /// "No offset", as librdkafka writes it.
 pub(super) const OFFSET_INVALID: i64 = ffi::RD_KAFKA_OFFSET_INVALID as i64;
@@ -39,6 +41,26 @@ impl PartitionList {
         Ok(list)
     }
 
+    /// A list of offsets to commit, with their metadata.
+    pub(super) fn of_commits(commits: &[(TopicPartition, CommittedOffset)]) -> Result<Self> {
+        let list = Self::new(commits.iter().map(|(partition, commit)| (partition, commit.offset)))?;
+        for (index, (_, commit)) in commits.iter().enumerate() {
+            let bytes = commit.metadata.as_bytes();
+            if bytes.is_empty() {
+                continue;
+            }
+            // SAFETY: `new` has made as many entries; the list owns the copy and frees it with the allocator that made it.
+            unsafe {
+                let entry = (*list.0).elems.add(index);
+                let copy = ffi::rd_kafka_mem_malloc(ptr::null_mut(), bytes.len());
+                ptr::copy_nonoverlapping(bytes.as_ptr(), copy.cast(), bytes.len());
+                (*entry).metadata = copy;
+                (*entry).metadata_size = bytes.len();
+            }
+        }
+        Ok(list)
+    }
+
     pub(super) fn as_ptr(&self) -> *mut ffi::rd_kafka_topic_partition_list_t {
         self.0
     }
@@ -47,6 +69,27 @@ impl PartitionList {
     pub(super) fn entries(&self) -> Vec<(TopicPartition, i64, Code)> {
         // SAFETY: the list lives.
         unsafe { read(self.0) }
+    }
+
+    /// Partition, committed offset with its metadata, and error of every entry.
+    pub(super) fn commits(&self) -> Vec<(TopicPartition, CommittedOffset, Code)> {
+        let metadata = |index: usize| {
+            // SAFETY: the list lives and has this entry, whose metadata is null or of the size it says.
+            unsafe {
+                let entry = &*(*self.0).elems.add(index);
+                if entry.metadata.is_null() {
+                    return String::new();
+                }
+                let bytes = slice::from_raw_parts(entry.metadata.cast(), entry.metadata_size);
+                String::from_utf8_lossy(bytes).into_owned()
+            }
+        };
+        let entries = self.entries().into_iter().enumerate();
+        entries
+            .map(|(index, (partition, offset, code))| {
+                (partition, CommittedOffset { offset, metadata: metadata(index) }, code)
+            })
+            .collect()
     }
 }
 

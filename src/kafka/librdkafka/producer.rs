@@ -19,7 +19,7 @@ use super::partitions::PartitionList;
 use super::queue::Queue;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
-use crate::kafka::{GroupMetadata, OutgoingRecord, Producer, TopicHandle};
+use crate::kafka::{CommittedOffset, GroupMetadata, OutgoingRecord, Producer, TopicHandle};
 use crate::record::Headers;
 use crate::time::{Clock, SystemClock};
 
@@ -293,7 +293,7 @@ impl Producer for RawProducer {
 
     fn send_offsets(
         &mut self,
-        offsets: &[(TopicPartition, i64)],
+        offsets: &[(TopicPartition, CommittedOffset)],
         group: &GroupMetadata,
         timeout: Duration,
     ) -> Result<()> {
@@ -301,7 +301,7 @@ impl Producer for RawProducer {
             Error::fatal("the group metadata comes from another implementation of the ports")
         })?;
         let metadata = snapshot.fence(offsets)?;
-        let list = PartitionList::new(offsets.iter().map(|(p, offset)| (p, *offset)))?;
+        let list = PartitionList::of_commits(offsets)?;
         self.repeat("adding offsets to the transaction", timeout, timeout, |rk, timeout_ms| {
             // SAFETY: handle, list and metadata live; the latter two are copied.
             unsafe {

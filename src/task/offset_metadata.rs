@@ -1,0 +1,177 @@
+//! The text that is committed beside an offset: a partition's time, and the times that processors keep.
+//!
+//! Byte for byte what Kafka Streams writes, so that stream time survives a restart, of this client and of the other. Once
+//! a partition and commit. Source: `TopicPartitionMetadata`, `ProcessorMetadata.serialize`.
+//!
+//! Base64 with padding of these bytes, all numbers big-endian:
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 1 | version, 2 (version 1 ends after the partition time) |
+//! | 1 | 8 | partition time in milliseconds; -1: none |
+//! | 9 | 4 | number of entries; nothing from here on where there is none |
+//! | 13 | 4, n, 8 | an entry: length of its name, the name in UTF-8, its time |
+//!
+//! `AgAAAAAAAAPo` is `02 00000000 000003e8`: time 1000, no entries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::time::Timestamp;
+
+const VERSION: u8 = 2;
+const NO_TIME: i64 = -1;
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// What was committed beside an offset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct OffsetMetadata {
+    pub(super) partition_time: Option<Timestamp>,
+    pub(super) times: Vec<(Arc<str>, Timestamp)>,
+}
+
+/// The text to commit.
+pub(super) fn encode(
+    partition_time: Option<Timestamp>,
+    times: &BTreeMap<Arc<str>, Timestamp>,
+) -> String {
+    let mut bytes = vec![VERSION];
+    bytes.extend(partition_time.map_or(NO_TIME, Timestamp::as_millis).to_be_bytes());
+    if !times.is_empty() {
+        bytes.extend(length(times.len()).to_be_bytes());
+        for (name, time) in times {
+            bytes.extend(length(name.len()).to_be_bytes());
+            bytes.extend(name.as_bytes());
+            bytes.extend(time.as_millis().to_be_bytes());
+        }
+    }
+    to_base64(&bytes)
+}
+
+fn length(length: usize) -> u32 {
+    u32::try_from(length).expect("names of stores are short, and few")
+}
+
+/// Reads committed text. One that is not ours says nothing, as in Kafka Streams: the offset counts all the same.
+pub(super) fn decode(text: &str) -> OffsetMetadata {
+    if text.is_empty() {
+        return OffsetMetadata::default();
+    }
+    from_base64(text).and_then(|bytes| read(&bytes)).unwrap_or_else(|| {
+        tracing::warn!(
+            found = text,
+            "the metadata of a committed offset is not of this format; stream time begins anew"
+        );
+        OffsetMetadata::default()
+    })
+}
+
+fn read(bytes: &[u8]) -> Option<OffsetMetadata> {
+    let (version, mut rest) = bytes.split_first()?;
+    if !(1..=VERSION).contains(version) {
+        return None;
+    }
+    let time = read_i64(&mut rest)?;
+    let mut metadata = OffsetMetadata {
+        partition_time: (time >= 0).then(|| Timestamp::from_millis(time)),
+        times: Vec::new(),
+    };
+    if *version == VERSION && !rest.is_empty() {
+        for _ in 0..read_u32(&mut rest)? {
+            let length = usize::try_from(read_u32(&mut rest)?).ok()?;
+            let (name, after) = rest.split_at_checked(length)?;
+            rest = after;
+            let time = Timestamp::from_millis(read_i64(&mut rest)?);
+            metadata.times.push((std::str::from_utf8(name).ok()?.into(), time));
+        }
+    }
+    Some(metadata)
+}
+
+fn read_u32(rest: &mut &[u8]) -> Option<u32> {
+    let (bytes, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(u32::from_be_bytes(*bytes))
+}
+
+fn read_i64(rest: &mut &[u8]) -> Option<i64> {
+    let (bytes, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(i64::from_be_bytes(*bytes))
+}
+
+fn to_base64(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for index in 0..4 {
+            let sextet = (bits >> (18 - 6 * index)) & 63;
+            let digit = char::from(ALPHABET[sextet as usize]);
+            text.push(if index <= chunk.len() { digit } else { '=' });
+        }
+    }
+    text
+}
+
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=').as_bytes();
+    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
+    let (mut bits, mut count) = (0u32, 0);
+    for digit in digits {
+        let sextet = ALPHABET.iter().position(|known| known == digit)?;
+        bits = bits << 6 | u32::try_from(sextet).ok()?;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[test]
+    fn the_texts_are_those_of_kafka_streams() {
+        let none = BTreeMap::new();
+        assert_eq!(encode(Some(at(1000)), &none), "AgAAAAAAAAPo");
+        assert_eq!(encode(None, &none), "Av//////////");
+        let times = BTreeMap::from([("s".into(), at(7))]);
+        assert_eq!(encode(Some(at(1000)), &times), "AgAAAAAAAAPoAAAAAQAAAAFzAAAAAAAAAAc=");
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        for names in [&[][..], &["a"], &["ab"], &["abc", "Größe"]] {
+            let times: BTreeMap<Arc<str>, Timestamp> =
+                names.iter().map(|name| ((*name).into(), at(1_700_000_000_123))).collect();
+            let read = decode(&encode(Some(at(5)), &times));
+            assert_eq!(read.partition_time, Some(at(5)));
+            assert_eq!(read.times.into_iter().collect::<BTreeMap<_, _>>(), times);
+        }
+        assert_eq!(decode(&encode(None, &BTreeMap::new())), OffsetMetadata::default());
+    }
+
+    #[test]
+    fn version_1_has_a_time_alone() {
+        let read = decode(&to_base64(&[1, 0, 0, 0, 0, 0, 0, 0, 9]));
+        assert_eq!(read, OffsetMetadata { partition_time: Some(at(9)), times: Vec::new() });
+    }
+
+    #[test]
+    fn foreign_and_broken_texts_say_nothing() {
+        let mut cut = to_base64(&[2, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0]);
+        for text in ["", "hello there", "AwAAAAAAAAPo", "AgAA", "====", cut.as_str()] {
+            assert_eq!(decode(text), OffsetMetadata::default(), "{text}");
+        }
+        cut.truncate(12);
+        assert_eq!(decode(&cut).partition_time, Some(at(9)));
+    }
+}
