@@ -3,7 +3,7 @@
 # usage: cluster.sh start DIR [--nodes 1|3] [--no-registry] [--owner PID]
 #        cluster.sh stop DIR
 # `start` wants a new or empty DIR, returns when all are ready, and writes DIR/env, to be sourced:
-# KSTREAMS_TEST_BOOTSTRAP and KSTREAMS_TEST_REGISTRY. Process ids are in DIR/*.pid, logs in
+# KSTREAMS_TEST_BOOTSTRAP, KSTREAMS_TEST_REGISTRY and KSTREAMS_TEST_JAVA_CLASSPATH. Process ids are in DIR/*.pid, logs in
 # DIR/*.log. With --owner the cluster stops by itself when that process is gone, SIGKILL included.
 # `stop` kills the processes and removes DIR. KAFKA_HEAP sets the brokers' JVM heap options.
 source "$(dirname "$0")/common.sh"
@@ -114,7 +114,7 @@ start() {
   [ -z "$(ls -A "$DIR" 2>/dev/null)" ] || die "found files in \"$DIR\", wanted a new or empty folder"
   fetch_services
   mkdir -p "$DIR"
-  : >"$DIR/env"
+  printf 'export KSTREAMS_TEST_JAVA_CLASSPATH=%q\n' "$DIST/kafka/*" >"$DIR/env"
   if [ -n "$owner" ]; then
     # shellcheck disable=SC2016  # the inner shell expands its own arguments
     spawn watch bash -c 'tail --pid="$1" -f /dev/null; exec "$2" stop "$3"' \

@@ -182,6 +182,7 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
     /// A time that this or an earlier instance of the processor has kept with the committed offsets.
     ///
     /// Source: `InternalProcessorContext.processorMetadataForKey`.
+    #[expect(dead_code, reason = "aggregations that send final windows alone will use it")]
     pub(crate) fn kept_time(&self, name: &str) -> Option<Timestamp> {
         self.frame.task.metadata.get(name)
     }
@@ -189,6 +190,7 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
     /// Keeps a time with the next committed offsets of all the task's partitions.
     ///
     /// Source: `InternalProcessorContext.addProcessorMetadataKeyValue`.
+    #[expect(dead_code, reason = "aggregations that send final windows alone will use it")]
     pub(crate) fn keep_time(&mut self, name: &Arc<str>, time: Timestamp) {
         self.frame.task.metadata.put(name, time);
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests may fail the test
 
 mod aborts;
+mod interop;
 mod queries;
 mod reader;
 mod runtime;

@@ -50,7 +50,7 @@ fn back_to_back_transactions() {
             producer.begin_transaction().unwrap();
             send(&mut *producer, &target, &["x"]);
             producer
-                .send_offsets(&[(owned[0].clone(), n)], &member.group_metadata(), WAIT)
+                .send_offsets(&[(owned[0].clone(), n.into())], &member.group_metadata(), WAIT)
                 .unwrap();
             producer.commit_transaction(WAIT).unwrap();
             clock.monotonic() - start
@@ -143,7 +143,7 @@ fn consume_and_produce_in_transactions_of_100_ms() {
             let offsets: Vec<_> = all
                 .iter()
                 .zip(&positions)
-                .filter_map(|(p, offset)| offset.map(|offset| (p.clone(), offset)))
+                .filter_map(|(p, offset)| offset.map(|offset| (p.clone(), offset.into())))
                 .collect();
             producer.send_offsets(&offsets, &group, WAIT).unwrap();
             producer.commit_transaction(WAIT).unwrap();
@@ -162,6 +162,6 @@ fn consume_and_produce_in_transactions_of_100_ms() {
         RECORDS as f64 / cpu,
     );
     let committed = consumer.committed(&all, WAIT).unwrap();
-    assert_eq!(committed.into_iter().flatten().sum::<i64>(), RECORDS as i64);
+    assert_eq!(committed.into_iter().flatten().map(|at| at.offset).sum::<i64>(), RECORDS as i64);
     member.leave().unwrap();
 }

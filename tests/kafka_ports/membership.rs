@@ -99,13 +99,13 @@ fn a_member_that_nobody_polls_leaves_cannot_commit_and_hears_that_its_partitions
     let mut last = 0;
     let mut error = None;
     until("a commit fails", || {
-        error = committer.commit(&[(owned[0].clone(), last + 1)]).err();
+        error = committer.commit(&[(owned[0].clone(), (last + 1).into())]).err();
         last += i64::from(error.is_none());
         error.is_some()
     });
     assert_eq!(error.unwrap().kind(), ErrorKind::TaskMigrated);
     let mut consumer = clients.consumer(ConsumerPurpose::Main).unwrap();
-    assert_eq!(consumer.committed(&owned, WAIT).unwrap(), [Some(last)]);
+    assert_eq!(consumer.committed(&owned, WAIT).unwrap(), [Some(last.into())]);
     assert_eq!(next_event(&mut *member), MembershipEvent::Lost(owned.clone()));
     member.acknowledge().unwrap();
     assert_eq!(next_event(&mut *member), MembershipEvent::Assigned(owned), "it comes back");

@@ -220,6 +220,31 @@ pub fn read_committed(topic: &str) -> Vec<Message> {
     messages
 }
 
+/// Counts the messages of topics that a group has not committed yet, once no open transaction can change that. Markers of
+/// transactions count too: meant for topics that are written without.
+///
+/// # Panics
+/// When a topic does not exist or the broker does not answer.
+pub fn unread(group: &str, topics: &[String]) -> i64 {
+    let consumer = consumer(&[("group.id", group)]);
+    let mut wanted = TopicPartitionList::new();
+    let mut ends = Vec::new();
+    for topic in topics {
+        let found = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT);
+        let found = found.expect("the broker gives metadata");
+        for partition in found.topics()[0].partitions() {
+            wanted.add_partition(topic, partition.id());
+            let ends_at = consumer.fetch_watermarks(topic, partition.id(), REQUEST_TIMEOUT);
+            ends.push(ends_at.expect("the broker gives the topic's end").1);
+        }
+    }
+    let committed = consumer.committed_offsets(wanted, REQUEST_TIMEOUT);
+    let committed = committed.expect("the broker gives the group's offsets");
+    let offset = |offset: Offset| if let Offset::Offset(offset) = offset { offset } else { 0 };
+    let committed = committed.elements().into_iter().map(|element| offset(element.offset()));
+    ends.into_iter().zip(committed).map(|(end, committed)| end - committed).sum()
+}
+
 /// A reader that goes on reading as messages come; committed ones only, unless told otherwise.
 pub struct Follower {
     topic: String,

@@ -14,7 +14,7 @@ mod wait;
 
 pub use broker::{
     Follower, Message, Outcome, Topic, bootstrap, consumer, create_topic, delete_topics, produce,
-    producer, read_committed, registry_url, unique,
+    producer, read_committed, registry_url, unique, unread,
 };
 pub use process::{Process, Signal, python, run_python};
 pub use wait::{DEADLINE, wait_until};
