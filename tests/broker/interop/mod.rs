@@ -65,25 +65,43 @@ fn expected(part: &Part, begin: i64) -> Vec<BTreeMap<&'static str, Vec<Result3>>
     rounds
 }
 
-fn found(topic: &str) -> Vec<Result3> {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let messages = read_committed(topic).into_iter();
-    messages.map(|m| (text(m.key.unwrap()), m.value.map(text), m.timestamp_ms.unwrap())).collect()
+/// The results in an output topic, as they come.
+struct Output {
+    follower: Follower,
+    found: Vec<Result3>,
+}
+
+impl Output {
+    fn new(topic: &str) -> Output {
+        Output { follower: Follower::new(topic), found: Vec::new() }
+    }
+
+    fn look(&mut self) -> &[Result3] {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let found = &mut self.found;
+        self.follower.look(&mut |message| {
+            let (key, value) = (text(message.key.unwrap()), message.value.map(text));
+            found.push((key, value, message.timestamp_ms.unwrap()));
+        });
+        found
+    }
 }
 
 fn last_of_key(results: &[Result3]) -> BTreeMap<String, Option<String>> {
     results.iter().map(|(key, value, _)| (key.clone(), value.clone())).collect()
 }
 
-fn feed(prefix: &str, begin: i64, rows: &[Row]) {
-    for (topic, key, value, time) in rows {
-        let message = Message {
-            key: Some(key.as_bytes().to_vec()),
-            value: value.map(|value| value.as_bytes().to_vec()),
-            timestamp_ms: Some(begin + time),
-            ..Message::default()
-        };
-        produce(&format!("{prefix}{topic}"), &[message], Outcome::Plain);
+fn feed(prefix: &str, begin: i64, part: &Part, round: usize) {
+    let message = |(_, key, value, time): &Row| Message {
+        key: Some(key.as_bytes().to_vec()),
+        value: value.map(|value| value.as_bytes().to_vec()),
+        timestamp_ms: Some(begin + time),
+        ..Message::default()
+    };
+    for input in part.inputs {
+        let rows = part.rounds[round].iter().filter(|row| row.0 == *input);
+        let messages: Vec<Message> = rows.map(message).collect();
+        produce(&format!("{prefix}{input}"), &messages, Outcome::Plain);
     }
 }
 
@@ -171,24 +189,33 @@ fn engines_take_turns(turns: [Engine; 3]) {
     let inputs = PARTS.iter().flat_map(|part| part.inputs);
     let inputs: Vec<String> = inputs.map(|input| format!("{prefix}{input}")).collect();
     let expected: Vec<_> = PARTS.iter().map(|part| (part, expected(part, begin))).collect();
+    let outputs = PARTS.iter().flat_map(|part| part.outputs);
+    let mut outputs: BTreeMap<&str, Output> =
+        outputs.map(|output| (*output, Output::new(&format!("{prefix}{output}")))).collect();
     for (round, engine) in turns.into_iter().enumerate() {
-        PARTS.iter().for_each(|part| feed(&prefix, begin, part.rounds[round]));
-        let internal_topics_are_done = || {
-            expected.iter().filter(|(part, _)| part.last_of_key).all(|(part, expected)| {
+        PARTS.iter().for_each(|part| feed(&prefix, begin, part, round));
+        let mut results = |are_there: fn(&Part, &[Result3], &[Result3]) -> bool| {
+            expected.iter().all(|(part, expected)| {
                 part.outputs.iter().all(|output| {
-                    let found = found(&format!("{prefix}{output}"));
                     let wanted = expected[round].get(output).map_or(&[][..], |wanted| wanted);
-                    last_of_key(&found) == last_of_key(wanted)
+                    let output = outputs.get_mut(output).expect("every output is followed");
+                    are_there(part, output.look(), wanted)
                 })
             })
         };
         run(engine, &application, &prefix, || {
-            unread(&application, &inputs) == 0 && internal_topics_are_done()
+            unread(&application, &inputs) == 0
+                && results(|part, found, wanted| {
+                    !part.last_of_key || last_of_key(found) == last_of_key(wanted)
+                })
+        });
+        wait_until("as many results as there should be", DEADLINE, || {
+            results(|part, found, wanted| part.last_of_key || found.len() >= wanted.len())
         });
         for (part, expected) in expected.iter().filter(|(part, _)| !part.last_of_key) {
             for output in part.outputs {
-                let wanted = expected[round].get(output).cloned().unwrap_or_default();
-                let found = found(&format!("{prefix}{output}"));
+                let wanted = expected[round].get(output).map_or(&[][..], |wanted| wanted);
+                let found = &outputs[output].found;
                 assert_eq!(found, wanted, "{output} after round {round} of {turns:?}");
             }
         }
