@@ -180,7 +180,8 @@ impl RestoreThread {
         let topic = store.changelog.as_ref().filter(|_| store.is_source)?;
         let sources = self.builder.source_partitions(restoring.task);
         let input = sources.iter().position(|partition| partition.topic == *topic);
-        Some(input.and_then(|input| restoring.committed[input]).unwrap_or(0))
+        let committed = input.and_then(|input| restoring.committed[input].as_ref());
+        Some(committed.map_or(0, |committed| committed.offset))
     }
 
     /// Whether nothing is left to be read of an input topic.
