@@ -1,5 +1,6 @@
 //! `aggregator`: the stream processor of a service aggregator. See [`events`] for the contracts.
 
+pub mod audit_fanout;
 mod business;
 pub mod catalog;
 pub mod cli;

@@ -5,14 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kstreams::dlq::dead_letter_topic;
 use kstreams::kafka::{Admin, NewTopic, TopicDescription};
+use kstreams::serdes::SchemaCache;
 use kstreams::{Clock, Error, Result, SystemClock};
 
-use crate::catalog::{CATALOG, TopologySpec};
-use crate::events::SCHEMAS;
+use crate::catalog::{self, CATALOG, TopologySpec};
+use crate::events::{self, SCHEMAS};
 use crate::settings::Settings;
 
 /// Replicas of every topic, on a cluster with that many brokers.
@@ -103,17 +105,31 @@ pub fn replication_factor(brokers: usize) -> i32 {
 }
 
 /// Every topic as it shall be, dead letters of all topologies included.
-pub fn wanted(settings: &Settings, replication_factor: i32) -> Vec<NewTopic> {
+///
+/// # Errors
+/// `Invalid` where a topology cannot be built with these settings.
+pub fn wanted(settings: &Settings, replication_factor: i32) -> Result<Vec<NewTopic>> {
     let mut topics: Vec<NewTopic> = TOPICS
         .iter()
         .map(|t| new_topic(t.name.to_owned(), t.partitions, t.cleanup, replication_factor))
         .collect();
+    let mut longer = BTreeMap::new();
     for topology in CATALOG {
         let application_id = settings.application_id(topology.name);
-        let sources = topology.sources.iter().filter_map(|name| find(name));
-        topics.extend(sources.map(|t| t.dead_letters(&application_id, replication_factor)));
+        for topic in topology.sources.iter().filter_map(|name| find(name)) {
+            let letters = topic.dead_letters(&application_id, replication_factor);
+            longer.insert(letters.name.clone(), letters);
+        }
     }
-    topics
+    let registry = Arc::new(events::memory_registry()?);
+    let schemas = SchemaCache::new(registry, Arc::new(SystemClock::default()));
+    for (name, partitions) in catalog::dead_letter_topics(settings, &schemas)? {
+        let days = Cleanup::DeleteAfterDays(DEAD_LETTER_DAYS);
+        let letters = longer.remove(&name);
+        topics
+            .push(letters.unwrap_or_else(|| new_topic(name, partitions, days, replication_factor)));
+    }
+    Ok(topics)
 }
 
 fn new_topic(name: String, partitions: i32, cleanup: Cleanup, replication_factor: i32) -> NewTopic {

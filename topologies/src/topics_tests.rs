@@ -99,7 +99,7 @@ fn the_table_has_the_domains_topics() {
 fn dead_letters_are_kept_as_long_as_their_source_and_30_days_at_least() {
     let mut settings = Settings::default();
     settings.kafka.application_id_prefix = "test-".into();
-    let topics = wanted(&settings, 3);
+    let topics = wanted(&settings, 3).unwrap();
     let found = |name: &str| topics.iter().find(|topic| topic.name == name).unwrap();
     let letters = found("test-manager-assignment-request-events-dlq");
     assert_eq!((letters.partitions, letters.replication_factor), (6, 3));
@@ -118,14 +118,14 @@ fn dead_letters_are_kept_as_long_as_their_source_and_30_days_at_least() {
 #[test]
 fn replication_falls_to_the_number_of_brokers() {
     assert_eq!([0, 1, 2, 3, 9].map(replication_factor), [1, 1, 2, 3, 3]);
-    let one = wanted(&Settings::default(), 1);
+    let one = wanted(&Settings::default(), 1).unwrap();
     assert!(one.iter().all(|topic| topic.configs["min.insync.replicas"] == "1"));
 }
 
 #[test]
 fn apply_creates_and_corrects_and_says_what_it_leaves() {
     let mut cluster = MemoryCluster::default();
-    let wanted = wanted(&Settings::default(), 3);
+    let wanted = wanted(&Settings::default(), 3).unwrap();
     assert_eq!(diff(&mut cluster, &wanted, TIMEOUT).unwrap().len(), wanted.len());
     let (done, left) = apply(&mut cluster, &wanted, TIMEOUT).unwrap();
     assert_eq!((done.len(), left.len()), (wanted.len(), 0));
@@ -161,7 +161,7 @@ fn apply_creates_and_corrects_and_says_what_it_leaves() {
 #[test]
 fn a_start_without_topics_says_found_wanted_and_what_to_do() {
     let mut cluster = MemoryCluster::default();
-    cluster.create_topics(&wanted(&Settings::default(), 3), TIMEOUT).unwrap();
+    cluster.create_topics(&wanted(&Settings::default(), 3).unwrap(), TIMEOUT).unwrap();
     check(&mut cluster, &CATALOG[0], TIMEOUT).unwrap();
     cluster.topics.get_mut("request-events").unwrap().partitions = 2;
     cluster.topics.remove("managers");

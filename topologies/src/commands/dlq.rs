@@ -5,15 +5,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use kstreams::dlq::dead_letter_topic;
 use kstreams::kafka::{Consumer, ConsumerPurpose, KafkaClients as _, StartOffset};
 use kstreams::{Clock, Error, Result, SystemClock, TopicPartition};
 
 use super::Report;
 use super::letter::Letter;
-use crate::catalog::CATALOG;
+use crate::catalog;
 use crate::settings::Settings;
-use crate::topics;
 
 /// Records taken from a partition at once.
 const BATCH_RECORDS: usize = 500;
@@ -147,23 +145,8 @@ fn partitions(names: &[String], settings: &Settings) -> Result<Vec<TopicPartitio
 
 /// The dead-letter topics of every topology, those of its repartition topics included.
 fn own_topics(settings: &Settings) -> Result<Vec<String>> {
-    let schemas = super::memory_schemas()?;
-    let mut names = Vec::new();
-    for spec in CATALOG {
-        let application_id = settings.application_id(spec.name);
-        let topology = (spec.build)(settings, &schemas)?;
-        let sources = topology.external_source_topics().into_iter();
-        let external = sources
-            .map(|name| {
-                let partitions = topics::find(&name).map_or(1, |topic| topic.partitions);
-                (name, partitions)
-            })
-            .collect();
-        let plan = topology.plan(&application_id, &external)?;
-        let sources = plan.source_topics.keys();
-        names.extend(sources.map(|name| dead_letter_topic(&application_id, name).to_string()));
-    }
-    Ok(names)
+    let letters = catalog::dead_letter_topics(settings, &super::memory_schemas()?)?;
+    Ok(letters.into_iter().map(|(name, _)| name).collect())
 }
 
 /// Reads partitions to their present end, or the one record at `only`; in order of the time of failure.

@@ -23,7 +23,7 @@ pub enum TopicsCommand {
 
 pub(super) fn execute(command: &TopicsCommand, settings: &Settings) -> Result<Report> {
     match command {
-        TopicsCommand::List => Ok(Report::good(list(settings))),
+        TopicsCommand::List => Ok(Report::good(list(settings)?)),
         TopicsCommand::Diff => {
             let (mut admin, wanted) = connect(settings)?;
             let drifts = topics::diff(&mut *admin, &wanted, settings.request_timeout())?;
@@ -59,14 +59,14 @@ fn connect(settings: &Settings) -> Result<(Box<dyn Admin>, Vec<NewTopic>)> {
             "replication factor falls from {REPLICATION_FACTOR} to {replicas}, the number of brokers"
         );
     }
-    Ok((admin, topics::wanted(settings, replicas)))
+    Ok((admin, topics::wanted(settings, replicas)?))
 }
 
 fn lines(before: &str, drifts: &[Drift]) -> String {
     drifts.iter().map(|drift| format!("{before}{drift}\n")).collect()
 }
 
-fn list(settings: &Settings) -> String {
+fn list(settings: &Settings) -> Result<String> {
     let mut text = String::from(
         "| topic | key | partitions | replicas | keeps | event types |\n|---|---|---|---|---|---|\n",
     );
@@ -85,7 +85,7 @@ fn list(settings: &Settings) -> String {
             types.join(", ")
         );
     }
-    for topic in topics::wanted(settings, REPLICATION_FACTOR).iter().skip(TOPICS.len()) {
+    for topic in topics::wanted(settings, REPLICATION_FACTOR)?.iter().skip(TOPICS.len()) {
         let ms = topic.configs.get("retention.ms").and_then(|ms| ms.parse::<u64>().ok());
         let days = ms.unwrap_or(0) / (24 * 3_600_000);
         let (name, partitions) = (&topic.name, topic.partitions);
@@ -94,5 +94,5 @@ fn list(settings: &Settings) -> String {
             "| {name} | the record's own | {partitions} | {REPLICATION_FACTOR} | {days} d | dead letters |"
         );
     }
-    text
+    Ok(text)
 }

@@ -137,7 +137,7 @@ impl Session {
         let clients =
             MockClients::new(cluster.clone(), settings.client_settings("aggregator-dev"))?;
         let clients = Arc::new(clients);
-        let wanted = topics::wanted(&settings, 1);
+        let wanted = topics::wanted(&settings, 1)?;
         topics::apply(&mut *clients.admin()?, &wanted, settings.request_timeout())?;
         let http_registry = Arc::new(HttpRegistry::new(settings.registry_config())?);
         let schemas = SchemaCache::new(http_registry, clock.clone());

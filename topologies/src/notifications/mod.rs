@@ -17,7 +17,7 @@ mod driver_tests;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 use std::sync::Arc;
 

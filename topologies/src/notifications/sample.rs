@@ -12,7 +12,7 @@ use super::add_to;
 use super::settings::Settings;
 use crate::events::*;
 
-pub(super) const START: Timestamp = Timestamp::from_millis(1_772_366_400_000);
+pub(crate) const START: Timestamp = Timestamp::from_millis(1_772_366_400_000);
 
 /// Parsed once: parsing the schemas takes longer than a case.
 pub(crate) fn shared_serdes() -> Serdes {
@@ -111,7 +111,7 @@ fn key(event: &impl TopicEvent) -> String {
 
 /// A record of one of the topics.
 #[derive(Debug, Clone)]
-pub(super) enum Input {
+pub(crate) enum Input {
     Request(RequestEvent),
     Workflow(WorkflowEvent),
     Security(SecurityEvent),
@@ -121,12 +121,12 @@ pub(super) enum Input {
 }
 
 /// The envelope of an event with this number.
-pub(super) fn envelope<E: Event>(number: u64) -> Envelope {
+pub(crate) fn envelope<E: Event>(number: u64) -> Envelope {
     let correlation = Some(Uuid::from_u64_pair(2, number));
     Envelope::new(Uuid::from_u64_pair(1, number), E::TYPE, START, "test", correlation)
 }
 
-pub(super) fn created(number: u64, id: i64, customer_id: i64) -> Input {
+pub(crate) fn created(number: u64, id: i64, customer_id: i64) -> Input {
     Input::Request(RequestEvent::Created(RequestCreated {
         envelope: envelope::<RequestCreated>(number),
         request_id: id,
@@ -142,7 +142,7 @@ pub(super) fn created(number: u64, id: i64, customer_id: i64) -> Input {
     }))
 }
 
-pub(super) fn updated(number: u64, id: i64, customer_id: i64, revision: i32) -> Input {
+pub(crate) fn updated(number: u64, id: i64, customer_id: i64, revision: i32) -> Input {
     Input::Request(RequestEvent::Updated(RequestUpdated {
         envelope: envelope::<RequestUpdated>(number),
         request_id: id,
@@ -158,7 +158,7 @@ pub(super) fn updated(number: u64, id: i64, customer_id: i64, revision: i32) -> 
     }))
 }
 
-pub(super) fn cancelled(number: u64, id: i64, customer_id: i64) -> Input {
+pub(crate) fn cancelled(number: u64, id: i64, customer_id: i64) -> Input {
     Input::Request(RequestEvent::Cancelled(RequestCancelled {
         envelope: envelope::<RequestCancelled>(number),
         request_id: id,
@@ -169,7 +169,7 @@ pub(super) fn cancelled(number: u64, id: i64, customer_id: i64) -> Input {
     }))
 }
 
-pub(super) fn clarification(number: u64, id: i64, customer_id: i64) -> Input {
+pub(crate) fn clarification(number: u64, id: i64, customer_id: i64) -> Input {
     Input::Request(RequestEvent::ClarificationNeeded(RequestClarificationNeeded {
         envelope: envelope::<RequestClarificationNeeded>(number),
         request_id: id,
@@ -180,7 +180,7 @@ pub(super) fn clarification(number: u64, id: i64, customer_id: i64) -> Input {
     }))
 }
 
-pub(super) fn manager_assigned(number: u64, id: i64, manager_id: i64, attempt: i32) -> Input {
+pub(crate) fn manager_assigned(number: u64, id: i64, manager_id: i64, attempt: i32) -> Input {
     Input::Workflow(WorkflowEvent::ManagerAssigned(WorkflowManagerAssigned {
         envelope: envelope::<WorkflowManagerAssigned>(number),
         request_id: id,
@@ -193,7 +193,7 @@ pub(super) fn manager_assigned(number: u64, id: i64, manager_id: i64, attempt: i
     }))
 }
 
-pub(super) fn contractor_assigned(number: u64, id: i64, contractor_id: i64, by: i64) -> Input {
+pub(crate) fn contractor_assigned(number: u64, id: i64, contractor_id: i64, by: i64) -> Input {
     Input::Workflow(WorkflowEvent::ContractorAssigned(WorkflowContractorAssigned {
         envelope: envelope::<WorkflowContractorAssigned>(number),
         request_id: id,
@@ -202,7 +202,7 @@ pub(super) fn contractor_assigned(number: u64, id: i64, contractor_id: i64, by: 
     }))
 }
 
-pub(super) fn completed(number: u64, id: i64, contractor_id: i64) -> Input {
+pub(crate) fn completed(number: u64, id: i64, contractor_id: i64) -> Input {
     Input::Workflow(WorkflowEvent::WorkCompleted(WorkflowWorkCompleted {
         envelope: envelope::<WorkflowWorkCompleted>(number),
         request_id: id,
@@ -218,7 +218,7 @@ pub(super) fn completed(number: u64, id: i64, contractor_id: i64) -> Input {
     }))
 }
 
-pub(super) fn status(number: u64, id: i64, to_status: RequestStatus) -> Input {
+pub(crate) fn status(number: u64, id: i64, to_status: RequestStatus) -> Input {
     Input::Workflow(WorkflowEvent::StatusChanged(WorkflowStatusChanged {
         envelope: envelope::<WorkflowStatusChanged>(number),
         request_id: id,
@@ -228,7 +228,7 @@ pub(super) fn status(number: u64, id: i64, to_status: RequestStatus) -> Input {
     }))
 }
 
-pub(super) fn revoked(number: u64, contractor_id: i64) -> Input {
+pub(crate) fn revoked(number: u64, contractor_id: i64) -> Input {
     Input::Security(SecurityEvent::AccessRevoked(SecurityAccessRevoked {
         envelope: envelope::<SecurityAccessRevoked>(number),
         contractor_id,
@@ -238,7 +238,7 @@ pub(super) fn revoked(number: u64, contractor_id: i64) -> Input {
     }))
 }
 
-pub(super) fn contract(number: u64, contractor_id: i64) -> Input {
+pub(crate) fn contract(number: u64, contractor_id: i64) -> Input {
     Input::Hr(HrEvent::ContractGenerated(HrContractGenerated {
         envelope: envelope::<HrContractGenerated>(number),
         contract_id: Uuid::nil(),
@@ -247,7 +247,7 @@ pub(super) fn contract(number: u64, contractor_id: i64) -> Input {
     }))
 }
 
-pub(super) fn document(
+pub(crate) fn document(
     number: u64,
     document_type: DocumentType,
     contractor_id: i64,
@@ -266,7 +266,7 @@ pub(super) fn document(
     }))
 }
 
-pub(super) fn payment(number: u64, contractor_id: i64) -> Input {
+pub(crate) fn payment(number: u64, contractor_id: i64) -> Input {
     Input::Hr(HrEvent::PaymentProcessed(HrPaymentProcessed {
         envelope: envelope::<HrPaymentProcessed>(number),
         document_id: Uuid::nil(),

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use layers::{Loaded, Origin};
 pub use show::{HIDDEN, is_secret};
 
-use crate::{contractor_access, hr_documents, manager_assignment, notifications};
+use crate::{audit_fanout, contractor_access, hr_documents, manager_assignment, notifications};
 
 /// Every setting.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Rules of the topology manager-assignment.
     pub manager_assignment: manager_assignment::settings::Settings,
+    /// Rules of the topology audit-fanout.
+    pub audit_fanout: audit_fanout::settings::Settings,
     /// Rules of the topology notifications.
     pub notifications: notifications::settings::Settings,
     /// Rules of the topology contractor-access.
@@ -274,6 +276,9 @@ impl Settings {
         self.manager_assignment
             .validate()
             .map_err(|text| Error::invalid(format!("setting manager_assignment.{text}")))?;
+        self.audit_fanout
+            .validate()
+            .map_err(|text| Error::invalid(format!("setting audit_fanout.{text}")))?;
         self.notifications
             .validate()
             .map_err(|text| Error::invalid(format!("setting notifications.{text}")))?;
