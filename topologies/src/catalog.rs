@@ -10,8 +10,8 @@ use kstreams::{Clock, Error, Result, StreamsBuilder, SystemClock, Topology};
 use crate::queries::Queries;
 use crate::settings::Settings;
 use crate::{
-    audit_fanout, contractor_access, events, hr_documents, manager_assignment, notifications,
-    topics,
+    audit_fanout, contractor_access, delivery, events, hr_documents, manager_assignment,
+    notifications, topics,
 };
 
 /// A topology of the application.
@@ -79,6 +79,17 @@ pub const CATALOG: &[TopologySpec] = &[
         build: |settings, schemas| {
             build(schemas, |builder, serdes| {
                 notifications::add_to(builder, serdes, &settings.notifications)
+            })
+        },
+    },
+    TopologySpec {
+        name: delivery::NAME,
+        sources: &["notification-commands", "contacts", "managers"],
+        sinks: &["notification-events"],
+        build: |settings, schemas| {
+            let courier = delivery::courier(&settings.delivery)?;
+            build(schemas, |builder, serdes| {
+                delivery::add_to(builder, serdes, &settings.delivery, courier)
             })
         },
     },

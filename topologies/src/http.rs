@@ -252,7 +252,9 @@ fn health(sources: &Sources, good: impl Fn(State) -> bool) -> Response {
             (observed.name().to_owned(), json!({ "state": state, "failure": failure }))
         })
         .collect();
-    (status, Json(json!({ "ok": all_good, "topologies": topologies }))).into_response()
+    let degraded = crate::health::degraded();
+    let body = json!({ "ok": all_good, "topologies": topologies, "degraded": degraded });
+    (status, Json(body)).into_response()
 }
 
 async fn topology(Shared(sources): Shared<Sources>) -> String {

@@ -33,6 +33,17 @@ pub enum Address {
     Sms(String),
 }
 
+impl Address {
+    /// The channel that it belongs to.
+    pub const fn channel(&self) -> Channel {
+        match self {
+            Self::Email(_) => Channel::Email,
+            Self::Telegram(_) => Channel::Telegram,
+            Self::Sms(_) => Channel::Sms,
+        }
+    }
+}
+
 /// The order of channels for a recipient who cannot be reached by the one that was wanted.
 const FALLBACK: [Channel; 3] = [Channel::Email, Channel::Sms, Channel::Telegram];
 

@@ -14,6 +14,8 @@ mod latency;
 mod registry;
 mod server;
 mod session;
+#[cfg(test)]
+mod standins;
 mod summary;
 mod tally;
 mod view;
@@ -26,6 +28,8 @@ use clap::Args;
 use crate::simulate::TrafficArgs;
 
 pub use session::run;
+#[cfg(test)]
+pub(crate) use standins::StandIns;
 
 /// Arguments of `aggregator dev`.
 #[derive(Debug, Clone, Args)]

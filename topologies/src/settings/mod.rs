@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 pub use layers::{Loaded, Origin};
 pub use show::{HIDDEN, is_secret};
 
-use crate::{audit_fanout, contractor_access, hr_documents, manager_assignment, notifications};
+use crate::{
+    audit_fanout, contractor_access, delivery, hr_documents, manager_assignment, notifications,
+};
 
 /// Every setting.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +37,8 @@ pub struct Settings {
     pub manager_assignment: manager_assignment::settings::Settings,
     /// Rules of the topology audit-fanout.
     pub audit_fanout: audit_fanout::settings::Settings,
+    /// Rules and providers of the topology notification-delivery.
+    pub delivery: delivery::settings::Settings,
     /// Rules of the topology notifications.
     pub notifications: notifications::settings::Settings,
     /// Rules of the topology contractor-access.
@@ -279,6 +283,9 @@ impl Settings {
         self.audit_fanout
             .validate()
             .map_err(|text| Error::invalid(format!("setting audit_fanout.{text}")))?;
+        self.delivery
+            .validate()
+            .map_err(|text| Error::invalid(format!("setting delivery.{text}")))?;
         self.notifications
             .validate()
             .map_err(|text| Error::invalid(format!("setting notifications.{text}")))?;

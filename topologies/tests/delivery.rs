@@ -1,0 +1,305 @@
+//! Delivery against servers of others: aiosmtpd with encryption and login, and an SMTP server that is stopped for a while under load.
+#![cfg(feature = "broker-tests")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aggregator::delivery::courier::{Courier, Reply, from_settings};
+use aggregator::delivery::rules::{Message, Parcel, Reason, Verdict};
+use aggregator::delivery::settings::{Encryption, Settings};
+use aggregator::delivery::templates::Templates;
+use aggregator::delivery::{add_to, courier};
+use aggregator::events::{
+    Channel, Contact, Envelope, NotificationCommand, NotificationEvent, memory_registry, serdes,
+};
+use aggregator::recipients::Address;
+use kstreams::serdes::{DefaultSerde, SchemaCache, option_serde};
+use kstreams::testing::{TestSettings, TopologyTestDriver};
+use kstreams::{Clock, MockClock, StreamsBuilder, Timestamp};
+use serde_json::{Value, json};
+use test_support::{DEADLINE, wait_until};
+use uuid::Uuid;
+
+/// aiosmtpd in a process of its own.
+struct SmtpServer {
+    child: Child,
+    mails: Arc<Mutex<Vec<Value>>>,
+}
+
+impl SmtpServer {
+    fn start(port: u16, arguments: &[&str], mails: Arc<Mutex<Vec<Value>>>) -> Self {
+        let python =
+            std::env::var("KSTREAMS_TEST_PYTHON").expect("`make test` sets KSTREAMS_TEST_PYTHON");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/smtp_server.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .arg(port.to_string())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.next().expect("the server says its port").unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&first).unwrap(), json!({"port": port}));
+        let taken = mails.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                taken.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Self { child, mails }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for SmtpServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn settings(port: u16) -> Settings {
+    let mut settings = Settings::default();
+    settings.email.host = "127.0.0.1".to_owned();
+    settings.email.port = port;
+    settings.email.encryption = Encryption::None;
+    settings.email.from = "Service <noreply@example.org>".to_owned();
+    settings
+}
+
+fn parcel(id: u128, to: &str) -> Parcel {
+    Parcel {
+        address: Address::Email(to.to_owned()),
+        recipient: "customer:1".to_owned(),
+        message: Message {
+            id: Uuid::from_u128(id),
+            template: "request_cancelled".to_owned(),
+            parameters: [("request_id", "7"), ("reason", "дорого"), ("title", "Кран")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            locale: "ru".to_owned(),
+            request_id: Some(7),
+            correlation_id: None,
+            command_id: Uuid::nil(),
+        },
+        attempt: 1,
+    }
+}
+
+fn send(settings: &Settings, parcels: Vec<Parcel>) -> BTreeMap<u128, Verdict> {
+    let templates = Arc::new(Templates::load("", "ru").unwrap());
+    let pool = from_settings(settings, templates).unwrap();
+    let (reply_to, replies): (_, Receiver<Reply>) = channel();
+    let count = parcels.len();
+    parcels.into_iter().for_each(|parcel| pool.submit(parcel, reply_to.clone()));
+    let receive = |_| {
+        let reply = replies.recv_timeout(DEADLINE).expect("a result comes");
+        (reply.id.as_u128(), reply.verdict)
+    };
+    (0..count).map(receive).collect()
+}
+
+#[test]
+fn mail_arrives_whole_and_refusals_are_told_apart() {
+    let server = SmtpServer::start(free_port(), &[], Arc::default());
+    let port = server_port(&server);
+    let parcels = vec![
+        parcel(1, "a@example.org"),
+        parcel(2, "refused@example.org"),
+        parcel(3, "busy@example.org"),
+    ];
+    let verdicts = send(&settings(port), parcels);
+    assert!(matches!(&verdicts[&1], Verdict::Sent(Some(_))), "{verdicts:?}");
+    assert!(
+        matches!(&verdicts[&2], Verdict::Refused(error) if error.contains("no such user")),
+        "{verdicts:?}"
+    );
+    assert!(
+        matches!(&verdicts[&3], Verdict::Later { reason: Reason::Message, .. }),
+        "{verdicts:?}"
+    );
+    wait_until("the mail", DEADLINE, || !server.mails.lock().unwrap().is_empty());
+    let mails = server.mails.lock().unwrap();
+    let [mail] = &mails[..] else { panic!("{mails:?}") };
+    assert_eq!(mail["id"], format!("<{}@example.org>", Uuid::from_u128(1)));
+    assert_eq!(mail["subject"], "Заявка №7 отменена");
+    assert_eq!(mail["auto"], "auto-generated");
+    assert!(
+        mail["text"].as_str().unwrap().contains("«Кран» отменена.\nПричина: дорого."),
+        "{mail}"
+    );
+}
+
+/// The port that a server was started on.
+fn server_port(server: &SmtpServer) -> u16 {
+    let arguments =
+        std::fs::read_to_string(format!("/proc/{}/cmdline", server.child.id())).unwrap();
+    arguments.split('\0').filter_map(|argument| argument.parse().ok()).next().unwrap()
+}
+
+#[test]
+fn starttls_and_login_work_and_a_wrong_password_is_nobodys_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let server = SmtpServer::start(free_port(), &[path, "me:right"], Arc::default());
+    let mut settings = settings(server_port(&server));
+    settings.email.encryption = Encryption::Starttls;
+    settings.email.ca_file = folder.path().join("cert.pem").to_str().unwrap().to_owned();
+    settings.email.username = "me".to_owned();
+    settings.email.password = "right".to_owned();
+    let verdicts = send(&settings, vec![parcel(1, "a@example.org")]);
+    assert!(matches!(&verdicts[&1], Verdict::Sent(_)), "{verdicts:?}");
+    wait_until("the mail", DEADLINE, || !server.mails.lock().unwrap().is_empty());
+    assert_eq!(server.mails.lock().unwrap()[0]["tls"], true);
+    settings.email.password = "wrong".to_owned();
+    let verdicts = send(&settings, vec![parcel(2, "a@example.org")]);
+    assert!(
+        matches!(&verdicts[&2], Verdict::Later { reason: Reason::Unreachable, .. }),
+        "{verdicts:?}"
+    );
+    settings.email.ca_file.clear();
+    let verdicts = send(&settings, vec![parcel(3, "a@example.org")]);
+    assert!(
+        matches!(&verdicts[&3], Verdict::Later { reason: Reason::Unreachable, .. }),
+        "{verdicts:?}"
+    );
+}
+
+/// An HTTP server that takes Telegram messages.
+fn telegram_server() -> (String, Arc<Mutex<u64>>, tokio::runtime::Runtime) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener =
+        runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::<Mutex<u64>>::default();
+    let seen = count.clone();
+    let answer = async move || {
+        let mut count = seen.lock().unwrap();
+        *count += 1;
+        json!({"ok": true, "result": {"message_id": *count}}).to_string()
+    };
+    let routes = axum::Router::new().fallback(answer);
+    runtime.spawn(async move { axum::serve(listener, routes).await });
+    (url, count, runtime)
+}
+
+/// The goal: a mail server that is away holds up nobody else, and loses and doubles nothing. 300 messages of each kind; the server is killed after
+/// the first mails and comes back on the same port once all Telegram messages have arrived.
+#[test]
+fn smtp_is_stopped_under_load_telegram_goes_on_and_all_mail_arrives_later() {
+    const EACH: u128 = 300;
+    let (url, telegrams, _runtime) = telegram_server();
+    let port = free_port();
+    let mails = Arc::<Mutex<Vec<Value>>>::default();
+    let server = SmtpServer::start(port, &[], mails.clone());
+    let mut settings = Settings { circuit_open_max_ms: 5_000, ..settings(port) };
+    settings.telegram.url = url;
+    settings.telegram.token = "t".to_owned();
+
+    let start = Timestamp::from_millis(1_772_366_400_000);
+    let clock: Arc<dyn Clock> = Arc::new(MockClock::new(start));
+    let serdes =
+        serdes(&SchemaCache::new(Arc::new(memory_registry().unwrap()), clock.clone()), &clock)
+            .unwrap();
+    let builder = StreamsBuilder::new();
+    add_to(&builder, &serdes, &settings, courier(&settings).unwrap()).unwrap();
+    let test = TestSettings { start, ..TestSettings::default() };
+    let driver = TopologyTestDriver::with_settings(builder.build().unwrap(), test).unwrap();
+    let contacts =
+        driver.input_topic_with("contacts", String::serde(), option_serde(serdes.contacts));
+    let commands = driver.input_topic_with(
+        "notification-commands",
+        String::serde(),
+        serdes.notification_commands,
+    );
+    let events =
+        driver.output_topic_with("notification-events", String::serde(), serdes.notifications);
+    for id in 0..EACH * 2 {
+        let recipient = format!("customer:{}", id / 2);
+        let channel = if id % 2 == 0 { Channel::Email } else { Channel::Telegram };
+        let contact = Contact {
+            recipient: recipient.clone(),
+            email: Some(format!("c{id}@example.org")),
+            telegram_chat_id: Some(5),
+            phone: None,
+            locale: "ru".to_owned(),
+        };
+        contacts.pipe(recipient.clone(), Some(contact)).unwrap();
+        let command = NotificationCommand {
+            envelope: Envelope::new(
+                Uuid::from_u128(id),
+                "notification.command",
+                start,
+                "test",
+                None,
+            ),
+            notification_id: Uuid::from_u128(id),
+            recipient: recipient.clone(),
+            channel,
+            template: "request_cancelled".to_owned(),
+            parameters: parcel(0, "").message.parameters,
+            locale: "ru".to_owned(),
+            request_id: None,
+        };
+        commands.pipe(recipient, command).unwrap();
+    }
+    let mut sent: BTreeMap<&str, Vec<Uuid>> = BTreeMap::new();
+    let turn = |sent: &mut BTreeMap<&str, Vec<Uuid>>| {
+        driver.advance_wall_clock_time(Duration::from_millis(20)).unwrap();
+        for record in events.read_records().unwrap() {
+            let (channel, id) = match record.value {
+                NotificationEvent::EmailSent(event) => ("email", event.notification_id),
+                NotificationEvent::TelegramSent(event) => ("telegram", event.notification_id),
+                other => panic!("wanted a message sent, found {other:?}"),
+            };
+            sent.entry(channel).or_default().push(id);
+        }
+    };
+    wait_until("the first mails", DEADLINE, || {
+        turn(&mut sent);
+        sent.get("email").is_some_and(|ids| ids.len() >= 20)
+    });
+    server.kill();
+    wait_until("all telegrams", DEADLINE, || {
+        turn(&mut sent);
+        sent.get("telegram").is_some_and(|ids| ids.len() == EACH as usize)
+    });
+    assert_eq!(*telegrams.lock().unwrap(), EACH as u64);
+    assert!(sent["email"].len() < EACH as usize, "mail waits");
+    let server = SmtpServer::start(port, &[], mails.clone());
+    wait_until("all mail", DEADLINE, || {
+        turn(&mut sent);
+        sent["email"].len() == EACH as usize
+    });
+    drop(server);
+    let mut ids = sent["email"].clone();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), EACH as usize, "each once");
+    let mut arrived: Vec<String> =
+        mails.lock().unwrap().iter().map(|mail| mail["id"].as_str().unwrap().to_owned()).collect();
+    let all = arrived.len();
+    arrived.sort();
+    arrived.dedup();
+    assert_eq!(arrived.len(), EACH as usize, "every mail is there");
+    // Of those under way when the server died, some may have been taken without an answer.
+    assert!(all - arrived.len() <= settings.in_flight_max, "{all} mails arrived");
+}
