@@ -52,10 +52,10 @@ mod windowed;
 
 pub use config::{ProcessingGuarantee, StreamsConfig, TopologyOptimization};
 pub use dsl::{
-    BranchedKStream, CogroupedKStream, Consumed, GlobalKTable, Grouped, JoinWindows, Joined,
-    KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Named, Printed, Produced,
-    Repartitioned, SessionWindowedKStream, StreamJoined, StreamsBuilder, TableJoined,
-    TimeWindowedKStream, WindowedBy,
+    BranchedKStream, BufferConfig, CogroupedKStream, Consumed, EagerBufferConfig, GlobalKTable,
+    Grouped, JoinWindows, Joined, KGroupedStream, KGroupedTable, KStream, KTable, Materialized,
+    Named, Printed, Produced, Repartitioned, SessionWindowedKStream, StreamJoined, StreamsBuilder,
+    StrictBufferConfig, Suppressed, TableJoined, TimeWindowedKStream, WindowedBy,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{TaskId, TopicPartition};

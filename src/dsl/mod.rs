@@ -23,6 +23,7 @@ mod stream;
 mod stream_join;
 mod stream_joined;
 mod stream_table_join;
+mod suppress;
 mod table;
 mod table_join;
 mod to_table;
@@ -42,5 +43,8 @@ pub use printed::Printed;
 pub use session_windowed::SessionWindowedKStream;
 pub use stream::KStream;
 pub use stream_joined::StreamJoined;
+pub use suppress::{
+    AnyBufferConfig, BufferConfig, EagerBufferConfig, StrictBufferConfig, Suppressed,
+};
 pub use table::KTable;
 pub use windowed::{TimeWindowedKStream, WindowedBy};

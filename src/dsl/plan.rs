@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::optimise::MergeableRepartition;
 use crate::config::TopologyOptimization;
@@ -35,6 +36,8 @@ pub(super) struct PlanNode {
     source: Option<(Vec<String>, TypeTag)>,
     /// Whether the table behind the node is versioned; `None`: as its parents are.
     output_versioned: Option<bool>,
+    /// A windowed aggregation: how long a window waits for late records after its end.
+    grace: Option<Duration>,
     /// What an operator learns at the end: whether the table behind each parent is versioned.
     parents_versioned: Vec<Rc<Cell<bool>>>,
     pub(super) changes: Changes,
@@ -119,6 +122,7 @@ impl Plan {
             drops_null_keys: None,
             source: None,
             output_versioned: None,
+            grace: None,
             parents_versioned: Vec::new(),
             changes: Changes::Nothing,
             output: None,
@@ -169,6 +173,22 @@ impl Plan {
         let PlanNode { output_versioned, parents, .. } = &self.nodes[node];
         output_versioned.unwrap_or_else(|| {
             !parents.is_empty() && parents.iter().all(|parent| self.is_output_versioned(*parent))
+        })
+    }
+
+    /// Says that `node` is a windowed aggregation with this grace period; that of sessions includes their gap.
+    /// Source: `GracePeriodGraphNode`.
+    pub(super) fn mark_grace(&mut self, node: usize, grace: Duration) {
+        self.nodes[node].grace = Some(grace);
+    }
+
+    /// The longest grace period of the windowed aggregations above `node`, itself included; `None` where a way up meets none.
+    /// Source: `GraphGraceSearchUtil.findAndVerifyWindowGrace`.
+    pub(super) fn find_grace(&self, node: usize) -> Option<Duration> {
+        let PlanNode { grace, parents, .. } = &self.nodes[node];
+        grace.or_else(|| {
+            let graces = parents.iter().map(|parent| self.find_grace(*parent));
+            graces.collect::<Option<Vec<_>>>()?.into_iter().max()
         })
     }
 

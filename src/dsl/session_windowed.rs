@@ -204,6 +204,7 @@ where
         let mut plan = self.grouped.stream.plan.borrow_mut();
         let node = plan.add(name.clone(), &[parent], Box::new(write));
         plan.set_output_versioned(node, false);
+        plan.mark_grace(node, windows.gap.saturating_add(windows.grace));
         drop(plan);
         KTable::new(TableSpec {
             plan: self.grouped.stream.plan.clone(),

@@ -109,6 +109,14 @@ impl<K, V> KTable<K, V> {
         table
     }
 
+    /// As [`with_serdes`](Self::with_serdes), for a table that knows the serde of its keys.
+    #[must_use]
+    pub fn with_value_serde(&self, value_serde: Serde<V>) -> Self {
+        let mut table = self.clone();
+        table.spec.value_serde = Some(value_serde);
+        table
+    }
+
     /// The name of the table's node.
     pub fn name(&self) -> &str {
         &self.spec.name

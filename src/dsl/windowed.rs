@@ -242,6 +242,7 @@ where
         let mut plan = self.grouped.stream.plan.borrow_mut();
         let node = plan.add(name.clone(), &[parent], Box::new(write));
         plan.set_output_versioned(node, false);
+        plan.mark_grace(node, self.kind.grace());
         drop(plan);
         KTable::new(TableSpec {
             plan: self.grouped.stream.plan.clone(),

@@ -32,6 +32,14 @@ impl Kind {
         }
     }
 
+    /// How long a window waits for late records after its end.
+    pub(super) fn grace(&self) -> Duration {
+        match self {
+            Self::Windows(windows) => windows.grace_period(),
+            Self::Sliding(windows) => windows.grace,
+        }
+    }
+
     /// How long the store must keep a window. Source: `WindowStoreMaterializer`, `SlidingWindowStoreMaterializer`.
     fn retention(&self) -> Duration {
         match self {

@@ -14,6 +14,7 @@ mod session_aggregate;
 mod sliding_aggregate;
 mod stateless;
 mod stream_join;
+mod suppress;
 mod table;
 mod table_aggregate;
 mod table_join;
@@ -40,6 +41,7 @@ pub(crate) use stateless::{
     Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, TableToStream,
 };
 pub(crate) use stream_join::{JoinShape, JoinWindow, LeftSide, RightSide, StreamStreamJoin};
+pub(crate) use suppress::{Bounds, Suppress, SuppressRule, WhenFull, suppress_getter};
 pub(crate) use table::{TableStep, step_getter};
 pub(crate) use table_aggregate::{TableAggregate, TableRepartitionMap};
 pub(crate) use table_join::{Required, TableMerge, TableTableJoin, join_getter};

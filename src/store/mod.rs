@@ -19,6 +19,7 @@ mod segment_scan;
 mod segmented_state_store;
 mod segments;
 mod session;
+mod suppress_buffer;
 mod transactional;
 mod versioned;
 mod view;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::record::Headers;
 use crate::time::Timestamp;
 use segmented_state_store::segmented_state_store;
 
@@ -47,6 +49,7 @@ pub use memory::{MemoryEngine, MemoryEngines};
 pub use scan::{Scan, Scanned};
 pub use segments::{RowOrder, SegmentedStoreOptions};
 pub use session::{SessionIter, SessionStore};
+pub(crate) use suppress_buffer::{HeldBack, Origin, SuppressBuffer};
 pub use transactional::{TransactionalStore, TransactionalStoreOptions};
 pub(crate) use versioned::Retention;
 pub use versioned::{PutResult, VersionedKeyValueStore, VersionedRecord};
@@ -122,6 +125,18 @@ pub trait Engines: Send + Sync {
 pub trait ChangelogWriter {
     /// One changed key with its last value (`None`: deleted) and the timestamp of the record that changed it.
     fn write(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp) -> Result<()>;
+
+    /// As [`write`](Self::write), with headers, which only some stores' changelogs have; a writer that has no use for them drops them.
+    fn write_with_headers(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        headers: &Headers,
+    ) -> Result<()> {
+        let _ = headers;
+        self.write(key, value, timestamp)
+    }
 }
 
 /// How values lie in the engine.

@@ -197,13 +197,23 @@ struct ChangelogSink<'a> {
 
 impl ChangelogWriter for ChangelogSink<'_> {
     fn write(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp) -> Result<()> {
+        self.write_with_headers(key, value, timestamp, &Headers::default())
+    }
+
+    fn write_with_headers(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp: Timestamp,
+        headers: &Headers,
+    ) -> Result<()> {
         self.sink.send(OutgoingRecord {
             topic: self.handle,
             partition: Some(self.partition),
             timestamp,
             key: Some(key),
             value,
-            headers: &Headers::default(),
+            headers,
         })
     }
 }

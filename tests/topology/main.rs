@@ -10,5 +10,6 @@ mod lifecycle;
 mod operators;
 mod processors;
 mod stream_joins;
+mod suppress;
 mod versioned;
 mod windows;

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use kstreams::serdes::{DefaultSerde, Deserializer, Encoded, Serde, Serializer};
-use kstreams::{Error, Headers, KStream, KTable, Nullable, Result, Timestamp, Window, Windowed};
+use kstreams::{
+    Error, Headers, KStream, KTable, Nullable, Result, StrictBufferConfig, Suppressed, Timestamp,
+    Window, Windowed,
+};
 
 use bytes::Bytes;
 
@@ -24,6 +27,8 @@ pub(crate) trait CaseKey: Nullable<NonNull = Self> + PartialEq + Sync {
     fn plain_stream(stream: &KStream<Self, Value>) -> Option<KStream<Value, Value>>;
     /// The same table where its keys are plain.
     fn plain_table(table: &KTable<Self, Value>) -> Option<KTable<Value, Value>>;
+    /// What waits for windows to close, where there are any.
+    fn until_window_closes(buffer: StrictBufferConfig) -> Option<Suppressed<Self>>;
 }
 
 impl CaseKey for Value {
@@ -58,6 +63,10 @@ impl CaseKey for Value {
     fn plain_table(table: &KTable<Self, Value>) -> Option<KTable<Value, Value>> {
         Some(table.clone())
     }
+
+    fn until_window_closes(_: StrictBufferConfig) -> Option<Suppressed<Self>> {
+        None
+    }
 }
 
 impl CaseKey for Windowed<Value> {
@@ -91,6 +100,10 @@ impl CaseKey for Windowed<Value> {
 
     fn plain_table(_: &KTable<Self, Value>) -> Option<KTable<Value, Value>> {
         None
+    }
+
+    fn until_window_closes(buffer: StrictBufferConfig) -> Option<Suppressed<Self>> {
+        Some(Suppressed::until_window_closes(buffer))
     }
 }
 

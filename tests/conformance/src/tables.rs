@@ -1,9 +1,13 @@
 //! Operations of tables.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use kstreams::serdes::DefaultSerde;
-use kstreams::{KGroupedTable, KTable, Materialized, Named, TableJoined};
+use kstreams::{
+    BufferConfig, EagerBufferConfig, KGroupedTable, KTable, Materialized, Named,
+    StrictBufferConfig, Suppressed, TableJoined,
+};
 
 use crate::build::BuildError;
 use crate::build::{
@@ -61,6 +65,7 @@ impl CaseBuilder {
                 return Ok(Node::GroupedTable(Rc::new(grouped)));
             }
             "join" => self.join_table(operation, table)?,
+            "suppress" => self.suppress(operation, table)?,
             "fk_join" => {
                 let wrong = || unsupported("fk_join of a table of windows");
                 let table = K::plain_table(table).ok_or_else(wrong)?;
@@ -70,6 +75,28 @@ impl CaseBuilder {
             _ => return Err(unsupported(format!("{name} of a table"))),
         };
         Ok(K::table_node(table))
+    }
+
+    fn suppress<K: CaseKey>(
+        &mut self,
+        operation: Operation<'_>,
+        table: &KTable<K, Value>,
+    ) -> Result<KTable<K, Value>> {
+        let limit = Duration::from_millis(operation.0["ms"].as_u64().unwrap_or(0));
+        let suppressed = match (operation.text("until")?, operation.0["on_full"].as_str()) {
+            ("time_limit", Some("emit")) => Suppressed::until_time_limit(limit, eager(operation)),
+            ("time_limit", _) => Suppressed::until_time_limit(limit, strict(operation)),
+            ("window_closes", _) => {
+                let wrong = || invalid("found no windows to wait for");
+                K::until_window_closes(strict(operation)).ok_or_else(wrong)?
+            }
+            (until, _) => return Err(invalid(format!("found suppress until {until}"))),
+        };
+        let table = table.with_value_serde(Value::serde());
+        Ok(table.suppress(match operation.name() {
+            Some(name) => suppressed.with_name(name),
+            None => suppressed,
+        }))
     }
 
     fn join_table<K: CaseKey>(
@@ -179,4 +206,25 @@ impl CaseBuilder {
     ) -> Result<Option<Materialized<K, Value>>> {
         operation.has("store").then(|| self.materialized(operation)).transpose()
     }
+}
+
+fn bound(operation: Operation<'_>, field: &str) -> Option<usize> {
+    operation.0[field].as_u64().and_then(|bound| usize::try_from(bound).ok())
+}
+
+/// The buffer that a suppression asks for, which emits early.
+fn eager(operation: Operation<'_>) -> EagerBufferConfig {
+    strict(operation).emit_early_when_full()
+}
+
+/// The buffer that a suppression asks for, which does not emit early.
+fn strict(operation: Operation<'_>) -> StrictBufferConfig {
+    let mut buffer = BufferConfig::unbounded();
+    if let Some(records) = bound(operation, "max_records") {
+        buffer = buffer.with_max_records(records);
+    }
+    if let Some(bytes) = bound(operation, "max_bytes") {
+        buffer = buffer.with_max_bytes(bytes);
+    }
+    buffer
 }
