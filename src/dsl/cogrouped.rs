@@ -6,10 +6,15 @@ use std::sync::Arc;
 
 use super::grouped::KGroupedStream;
 use super::params::{Materialized, Named};
-use super::plan::{SharedPlan, Write};
+use super::plan::{Plan, SharedPlan, Write};
 use super::table::{KTable, TableSpec, always_old_values};
+use super::windowed_build::Kind;
+use crate::error::Result;
 use crate::nullable::Nullable;
-use crate::operators::{Change, Initializer, KStreamAggregate, Passed, store_getter};
+use crate::operators::{
+    Aggregation, Change, Emit, EmitStrategy, Initializer, KStreamAggregate, Passed,
+    SessionAggregate, SessionWindows, Steps, store_getter,
+};
 use crate::serdes::{DefaultSerde, Serde};
 use crate::topology::{StoreBuilder, Topology};
 
@@ -44,39 +49,62 @@ pub struct CogroupedKStream<K, VA> {
 /// A node to aggregate below, and the sources that feed it.
 pub(super) type Parent = (usize, Rc<[Arc<str>]>);
 
+impl<K, VA> Clone for CogroupedKStream<K, VA> {
+    fn clone(&self) -> Self {
+        let (plan, key_serde) = (self.plan.clone(), self.key_serde.clone());
+        Self { plan, key_serde, members: self.members.clone() }
+    }
+}
+
 /// One of the grouped streams, its value type erased.
 pub(super) trait Member<K, VA> {
     /// The parent, behind a repartition topic where one is needed; `topic` names that where the grouping does not.
     fn parent(&self, topic: &Arc<str>) -> Parent;
     /// Writes the node that aggregates this stream without windows.
     fn write(&self, spec: MemberSpec<VA>) -> Write;
+    /// Writes the node that aggregates this stream in windows of time.
+    fn write_windows(&self, spec: MemberSpec<VA>, kind: Kind) -> Write;
+    /// Writes the node that aggregates this stream in sessions.
+    fn write_sessions(
+        &self,
+        spec: MemberSpec<VA>,
+        windows: SessionWindows,
+        merger: Merger<K, VA>,
+    ) -> Write;
 }
+
+/// Makes one aggregate of two sessions'. Source: `Merger`.
+pub(super) type Merger<K, VA> = Arc<dyn Fn(&K, VA, VA) -> VA + Send + Sync>;
 
 /// What the aggregating nodes of all members share.
 #[derive(Clone)]
 pub(super) struct MemberSpec<VA> {
     pub(super) name: Arc<str>,
+    /// Which member this is.
+    pub(super) index: usize,
     pub(super) initializer: Initializer<VA>,
     pub(super) sends_old: Rc<Cell<bool>>,
     pub(super) store: SharedStoreSpec,
 }
 
+/// A store, or why there can be none.
+type Wanted = Result<Arc<dyn StoreBuilder>>;
+
 /// The one store of all members: whoever is written first adds it.
 #[derive(Clone)]
 pub(super) struct SharedStoreSpec {
     pub(super) name: Arc<str>,
-    builder: Rc<RefCell<Option<Arc<dyn StoreBuilder>>>>,
+    builder: Rc<RefCell<Option<Wanted>>>,
 }
 
 impl SharedStoreSpec {
-    pub(super) fn new(builder: Arc<dyn StoreBuilder>) -> Self {
-        let name = builder.name().clone();
-        Self { name, builder: Rc::new(RefCell::new(Some(builder))) }
+    pub(super) fn new(name: &Arc<str>, builder: Result<Arc<dyn StoreBuilder>>) -> Self {
+        Self { name: name.clone(), builder: Rc::new(RefCell::new(Some(builder))) }
     }
 
-    pub(super) fn connect(&self, topology: &mut Topology, node: &str) -> crate::Result<()> {
+    pub(super) fn connect(&self, topology: &mut Topology, node: &str) -> Result<()> {
         match self.builder.take() {
-            Some(builder) => topology.add_state_store_of(builder, &[node]),
+            Some(builder) => topology.add_state_store_of(builder?, &[node]),
             None => topology.connect_processor_and_store(node, &self.name),
         }
     }
@@ -97,14 +125,29 @@ where
         let grouped = grouped.clone();
         Self { grouped, aggregator: Arc::new(aggregator), repartitioned: RefCell::default() }
     }
+
+    /// The aggregation in windows, where null values count.
+    fn steps<VA>(&self, spec: &MemberSpec<VA>) -> impl Aggregation<K, V, VA> + use<K, V, A, VA>
+    where
+        VA: Clone + Send + 'static,
+        A: Fn(&K, V, VA) -> Option<VA> + Send + Sync + 'static,
+    {
+        let (aggregator, initializer) = (self.aggregator.clone(), spec.initializer.clone());
+        let start = initializer.clone();
+        let add = move |key: &K, value: V, sum: Option<VA>| {
+            aggregator(key, value, sum.unwrap_or_else(|| start()))
+        };
+        Steps { init: move || Some(initializer()), add }
+    }
 }
 
 impl<K, V, VA, A> Member<K, VA> for MemberOf<K, V, A>
 where
     K: Nullable<NonNull = K>,
     V: Nullable,
+    V: From<V::NonNull>,
     VA: Clone + Send + 'static,
-    A: Fn(&K, V::NonNull, VA) -> Option<VA> + Send + Sync + 'static,
+    A: Fn(&K, V, VA) -> Option<VA> + Send + Sync + 'static,
 {
     fn parent(&self, topic: &Arc<str>) -> Parent {
         let mut repartitioned = self.repartitioned.borrow_mut();
@@ -121,10 +164,10 @@ where
     }
 
     fn write(&self, spec: MemberSpec<VA>) -> Write {
-        let MemberSpec { name, initializer, sends_old, store } = spec;
+        let MemberSpec { name, initializer, sends_old, store, .. } = spec;
         let aggregator = self.aggregator.clone();
         let step = Arc::new(move |key: &K, value: V::NonNull, sum: Option<VA>| {
-            aggregator(key, value, sum?)
+            aggregator(key, V::from(value), sum?)
         });
         Box::new(move |topology, parents| {
             let (send_old, used) = (sends_old.get(), store.name.clone());
@@ -139,6 +182,53 @@ where
             store.connect(topology, &name)
         })
     }
+
+    fn write_windows(&self, spec: MemberSpec<VA>, kind: Kind) -> Write {
+        let (aggregation, emit) = (Arc::new(self.steps(&spec)), emit(&spec));
+        let MemberSpec { name, store, .. } = spec;
+        Box::new(move |topology, parents| {
+            kind.validate(EmitStrategy::OnWindowUpdate)
+                .map_err(|error| error.context(format!("node \"{name}\"")))?;
+            let used = store.name.clone();
+            kind.add_processor::<K, V, VA, _>(topology, &name, parents, used, aggregation, emit())?;
+            store.connect(topology, &name)
+        })
+    }
+
+    fn write_sessions(
+        &self,
+        spec: MemberSpec<VA>,
+        windows: SessionWindows,
+        merger: Merger<K, VA>,
+    ) -> Write {
+        let (aggregation, emit) = (Arc::new(self.steps(&spec)), emit(&spec));
+        let merger = Arc::new(move |key: &K, one: Option<VA>, two: VA| match one {
+            Some(one) => Some(merger(key, one, two)),
+            None => Some(two),
+        });
+        let MemberSpec { name, store, .. } = spec;
+        Box::new(move |topology, parents| {
+            let (used, emit) = (store.name.clone(), emit());
+            let supplier = move || {
+                let (aggregation, merger) = (aggregation.clone(), merger.clone());
+                SessionAggregate::<K, VA, _, _>::new(
+                    used.clone(),
+                    windows,
+                    aggregation,
+                    merger,
+                    emit,
+                )
+            };
+            topology.add_processor::<K, V, _, _, _>(&name, supplier, parents, &[])?;
+            store.connect(topology, &name)
+        })
+    }
+}
+
+/// How a member's node sends its results on, once the plan is complete.
+fn emit<VA>(spec: &MemberSpec<VA>) -> impl FnOnce() -> Emit + use<VA> {
+    let (sends_old, operator) = (spec.sends_old.clone(), spec.index);
+    move || Emit { strategy: EmitStrategy::OnWindowUpdate, send_old: sends_old.get(), operator }
 }
 
 impl<K, V> KGroupedStream<K, V>
@@ -147,11 +237,14 @@ where
     V: Nullable,
 {
     /// Begins an aggregation of several grouped streams, this one with `aggregator`; one that returns `None` deletes the key.
+    ///
+    /// Null values are dropped, but for those in windows that are not sliding ones, as in Java.
     pub fn cogroup<VA>(
         &self,
-        aggregator: impl Fn(&K, V::NonNull, VA) -> Option<VA> + Send + Sync + 'static,
+        aggregator: impl Fn(&K, V, VA) -> Option<VA> + Send + Sync + 'static,
     ) -> CogroupedKStream<K, VA>
     where
+        V: From<V::NonNull>,
         VA: Clone + Send + 'static,
     {
         let members: Vec<Rc<dyn Member<K, VA>>> = vec![Rc::new(MemberOf::new(self, aggregator))];
@@ -166,11 +259,14 @@ where
     VA: Clone + Send + 'static,
 {
     /// Adds another grouped stream with its aggregator.
-    pub fn cogroup<V: Nullable>(
+    pub fn cogroup<V>(
         mut self,
         grouped: &KGroupedStream<K, V>,
-        aggregator: impl Fn(&K, V::NonNull, VA) -> Option<VA> + Send + Sync + 'static,
-    ) -> Self {
+        aggregator: impl Fn(&K, V, VA) -> Option<VA> + Send + Sync + 'static,
+    ) -> Self
+    where
+        V: Nullable + From<V::NonNull>,
+    {
         self.members.push(Rc::new(MemberOf::new(grouped, aggregator)));
         self
     }
@@ -196,17 +292,19 @@ where
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
         let initializer: Initializer<VA> = Arc::new(initializer);
         let sends_old = Rc::new(Cell::new(false));
-        let shared = SharedStoreSpec::new(builder);
-        let write = |member: &dyn Member<K, VA>, name: &Arc<str>| {
+        let shared = SharedStoreSpec::new(&store, Ok(builder));
+        let write = |member: &dyn Member<K, VA>, index: usize, name: &Arc<str>| {
             member.write(MemberSpec {
                 name: name.clone(),
+                index,
                 initializer: initializer.clone(),
                 sends_old: sends_old.clone(),
                 store: shared.clone(),
             })
         };
-        let versioned = materialized.is_versioned();
-        let (node, name, sources) = self.write_members::<K>(named, &store, versioned, write);
+        let is_versioned = materialized.is_versioned();
+        let mark = |plan: &mut Plan, node: usize| plan.set_output_versioned(node, is_versioned);
+        let (node, name, sources) = self.write_members::<K>(named, &store, write, mark);
         KTable::new(TableSpec {
             plan: self.plan.clone(),
             node,
@@ -222,15 +320,14 @@ where
     }
 
     /// One aggregating node for each member, as `write` makes it, and the node that brings them together; `KR` is the
-    /// result's key. `is_versioned` is for results of key-value stores. Source: `CogroupedStreamAggregateBuilder`.
+    /// result's key, and `mark` says what else there is to know of each node. Source: `CogroupedStreamAggregateBuilder`.
     pub(super) fn write_members<KR: Clone + Send + 'static>(
         &self,
         named: &Named,
         store: &Arc<str>,
-        is_versioned: impl Into<Option<bool>>,
-        write: impl Fn(&dyn Member<K, VA>, &Arc<str>) -> Write,
+        write: impl Fn(&dyn Member<K, VA>, usize, &Arc<str>) -> Write,
+        mark: impl Fn(&mut Plan, usize),
     ) -> (usize, Arc<str>, Rc<[Arc<str>]>) {
-        let is_versioned = is_versioned.into();
         let parents: Vec<_> = self.members.iter().map(|member| member.parent(store)).collect();
         let sources: Rc<[Arc<str>]> =
             parents.iter().flat_map(|(_, sources)| sources.iter()).cloned().collect();
@@ -241,10 +338,8 @@ where
             let given =
                 named.0.as_ref().map(|name| Arc::from(format!("{name}-cogroup-agg-{index}")));
             let name = plan.node_name(given.as_ref(), "COGROUPKSTREAM-AGGREGATE-");
-            let node = plan.add(name.clone(), &[*parent], write(&**member, &name));
-            if let Some(is_versioned) = is_versioned {
-                plan.set_output_versioned(node, is_versioned);
-            }
+            let node = plan.add(name.clone(), &[*parent], write(&**member, index, &name));
+            mark(&mut plan, node);
             nodes.push(node);
         }
         let given = named.0.as_ref().map(|name| Arc::from(format!("{name}-cogroup-merge")));

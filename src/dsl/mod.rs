@@ -6,6 +6,7 @@
 mod branched;
 mod builder;
 mod cogrouped;
+mod cogrouped_windows;
 mod foreign_key_join;
 mod foreign_key_plan;
 mod global_table;
@@ -33,6 +34,7 @@ mod windowed_build;
 pub use branched::BranchedKStream;
 pub use builder::StreamsBuilder;
 pub use cogrouped::CogroupedKStream;
+pub use cogrouped_windows::{SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
 pub use foreign_key_join::TableJoined;
 pub use global_table::GlobalKTable;
 pub use grouped::KGroupedStream;

@@ -179,7 +179,8 @@ where
             .serdes
             .clone()
             .unwrap_or_else(|| (self.grouped.grouped.key_serde.clone(), value_serde));
-        let builder = self.store(&store, &materialized, &key_serde, &value_serde);
+        let serdes = (key_serde.clone(), value_serde.clone());
+        let builder = session_store(self.windows, self.strategy, &store, &materialized, &serdes);
         let (windows, strategy) = (self.windows, self.strategy);
         let (aggregation, merger) = (Arc::new(aggregation), Arc::new(merger));
         let sends_old = Rc::new(Cell::new(false));
@@ -219,30 +220,34 @@ where
             getter: session_getter(store),
         })
     }
+}
 
-    /// Source: `SessionStoreMaterializer`. A session whose end lies exactly gap and grace period back is still open, but no longer
-    /// visible in a store of Java's default retention: ours keeps it a millisecond longer.
-    fn store<VA: Clone + Send + 'static>(
-        &self,
-        store: &str,
-        materialized: &Materialized<K, VA>,
-        key_serde: &Serde<K>,
-        value_serde: &Serde<VA>,
-    ) -> Result<Arc<dyn StoreBuilder>> {
-        let wanted = self.windows.gap.saturating_add(self.windows.grace);
-        let retention = retention(store, materialized, wanted)?;
-        let (key_serde, value_serde) = (key_serde.clone(), value_serde.clone());
-        let mut builder = Stores::session_store_with(store, retention, key_serde, value_serde)
-            .keep_longer(Duration::from_millis(1));
-        if self.strategy == EmitStrategy::OnWindowClose {
-            builder = builder.row_order(RowOrder::TimeFirstIndexed);
-        }
-        if materialized.kind == StoreKind::InMemory {
-            builder = builder.in_memory();
-        }
-        Ok(Arc::new(match &materialized.logging {
-            Some(configs) => builder.logging_enabled(configs.clone()),
-            None => builder.logging_disabled(),
-        }))
+/// Source: `SessionStoreMaterializer`. A session whose end lies exactly gap and grace period back is still open, but no longer
+/// visible in a store of Java's default retention: ours keeps it a millisecond longer.
+pub(super) fn session_store<K, VA>(
+    windows: SessionWindows,
+    strategy: EmitStrategy,
+    store: &str,
+    materialized: &Materialized<K, VA>,
+    (key_serde, value_serde): &(Serde<K>, Serde<VA>),
+) -> Result<Arc<dyn StoreBuilder>>
+where
+    K: Clone + Send + 'static,
+    VA: Clone + Send + 'static,
+{
+    let wanted = windows.gap.saturating_add(windows.grace);
+    let retention = retention(store, materialized, wanted)?;
+    let (key_serde, value_serde) = (key_serde.clone(), value_serde.clone());
+    let mut builder = Stores::session_store_with(store, retention, key_serde, value_serde)
+        .keep_longer(Duration::from_millis(1));
+    if strategy == EmitStrategy::OnWindowClose {
+        builder = builder.row_order(RowOrder::TimeFirstIndexed);
     }
+    if materialized.kind == StoreKind::InMemory {
+        builder = builder.in_memory();
+    }
+    Ok(Arc::new(match &materialized.logging {
+        Some(configs) => builder.logging_enabled(configs.clone()),
+        None => builder.logging_disabled(),
+    }))
 }

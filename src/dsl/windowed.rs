@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cogrouped::CogroupedKStream;
+use super::cogrouped_windows::{SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
 use super::grouped::KGroupedStream;
 use super::params::{Materialized, Named};
 use super::table::{KTable, TableSpec, always_old_values};
@@ -23,31 +25,50 @@ use crate::windowed::Windowed;
 pub trait WindowedBy {
     /// What the stream becomes.
     type Stream<K, V>;
+    /// What a cogrouped stream becomes.
+    type Cogrouped<K, VA>;
     /// Windows a grouped stream.
     fn window<K, V>(self, grouped: KGroupedStream<K, V>) -> Self::Stream<K, V>;
+    /// Windows a cogrouped stream.
+    fn window_cogrouped<K, VA>(self, cogrouped: CogroupedKStream<K, VA>) -> Self::Cogrouped<K, VA>;
 }
 
 impl<W: Windows> WindowedBy for W {
     type Stream<K, V> = TimeWindowedKStream<K, V>;
+    type Cogrouped<K, VA> = TimeWindowedCogroupedKStream<K, VA>;
 
     fn window<K, V>(self, grouped: KGroupedStream<K, V>) -> TimeWindowedKStream<K, V> {
         TimeWindowedKStream::new(grouped, Kind::Windows(Arc::new(self)))
+    }
+
+    fn window_cogrouped<K, VA>(self, cogrouped: CogroupedKStream<K, VA>) -> Self::Cogrouped<K, VA> {
+        TimeWindowedCogroupedKStream::new(cogrouped, Kind::Windows(Arc::new(self)))
     }
 }
 
 impl WindowedBy for SlidingWindows {
     type Stream<K, V> = TimeWindowedKStream<K, V>;
+    type Cogrouped<K, VA> = TimeWindowedCogroupedKStream<K, VA>;
 
     fn window<K, V>(self, grouped: KGroupedStream<K, V>) -> TimeWindowedKStream<K, V> {
         TimeWindowedKStream::new(grouped, Kind::Sliding(self))
+    }
+
+    fn window_cogrouped<K, VA>(self, cogrouped: CogroupedKStream<K, VA>) -> Self::Cogrouped<K, VA> {
+        TimeWindowedCogroupedKStream::new(cogrouped, Kind::Sliding(self))
     }
 }
 
 impl WindowedBy for SessionWindows {
     type Stream<K, V> = super::SessionWindowedKStream<K, V>;
+    type Cogrouped<K, VA> = SessionWindowedCogroupedKStream<K, VA>;
 
     fn window<K, V>(self, grouped: KGroupedStream<K, V>) -> super::SessionWindowedKStream<K, V> {
         super::SessionWindowedKStream::new(grouped, self)
+    }
+
+    fn window_cogrouped<K, VA>(self, cogrouped: CogroupedKStream<K, VA>) -> Self::Cogrouped<K, VA> {
+        SessionWindowedCogroupedKStream::new(cogrouped, self)
     }
 }
 

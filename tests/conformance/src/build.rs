@@ -8,8 +8,9 @@ use std::time::Duration;
 use kstreams::serdes::DefaultSerde;
 use kstreams::{
     CogroupedKStream, GlobalKTable, Grouped, KGroupedStream, KGroupedTable, KStream, KTable,
-    Materialized, Named, Produced, Repartitioned, SessionWindowedKStream, StreamsBuilder,
-    TimeWindowedKStream, Topology, TopologyOptimization, Windowed,
+    Materialized, Named, Produced, Repartitioned, SessionWindowedCogroupedKStream,
+    SessionWindowedKStream, StreamsBuilder, TimeWindowedCogroupedKStream, TimeWindowedKStream,
+    Topology, TopologyOptimization, Windowed,
 };
 use serde_json::Value as Json;
 
@@ -66,6 +67,8 @@ pub(crate) enum Node {
     Global(Rc<GlobalKTable<Value, Value>>),
     Grouped(Rc<KGroupedStream<Value, Value>>),
     Cogrouped(Rc<CogroupedKStream<Value, Value>>),
+    TimeCogrouped(Rc<TimeWindowedCogroupedKStream<Value, Value>>),
+    SessionCogrouped(Rc<SessionWindowedCogroupedKStream<Value, Value>>),
     GroupedTable(Rc<KGroupedTable<Value, Value>>),
     TimeWindowed(Rc<TimeWindowedKStream<Value, Value>>),
     SessionWindowed(Rc<SessionWindowedKStream<Value, Value>>),
@@ -215,6 +218,10 @@ impl CaseBuilder {
                 Node::Stream(stream) => self.of_stream(name, operation, &stream)?,
                 Node::Grouped(grouped) => self.of_grouped(name, operation, &grouped)?,
                 Node::Cogrouped(grouped) => self.of_cogrouped(name, operation, &grouped)?,
+                Node::TimeCogrouped(grouped) => self.of_time_cogrouped(operation, &grouped)?,
+                Node::SessionCogrouped(grouped) => {
+                    self.of_session_cogrouped(operation, &grouped)?
+                }
                 Node::Table(table) => self.of_table(name, operation, &table)?,
                 Node::GroupedTable(grouped) => self.of_grouped_table(name, operation, &grouped)?,
                 Node::TimeWindowed(windowed) => {

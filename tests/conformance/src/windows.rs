@@ -152,7 +152,7 @@ impl CaseBuilder {
         Ok(Windowed::table_node(table))
     }
 
-    fn windowed_store(
+    pub(crate) fn windowed_store(
         &mut self,
         operation: Operation<'_>,
         content: StoreContent,
@@ -170,7 +170,9 @@ impl CaseBuilder {
 }
 
 /// Joins the aggregates of two sessions.
-fn merger(operation: Operation<'_>) -> Result<impl Fn(&Value, Value, Value) -> Value + use<>> {
+pub(crate) fn merger(
+    operation: Operation<'_>,
+) -> Result<impl Fn(&Value, Value, Value) -> Value + use<>> {
     let merger = operation.expression("merger")?;
     Ok(move |key: &Value, a: Value, b: Value| {
         merger.evaluate(&[("$k", key), ("$a", &a), ("$b", &b)])
