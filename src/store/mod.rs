@@ -239,6 +239,15 @@ pub trait StateStore: Any + Send {
     fn position(&self) -> Option<i64>;
     /// Applies changelog records, in order, straight to the engine (restoration, standby, global stores).
     fn restore(&mut self, records: &[ChangelogRecord], position: i64) -> Result<()>;
+    /// Event times that the store knows and its changelog may not tell, such as of a record that has left no row. Whoever restores
+    /// the store while its task goes on gives them back.
+    fn times(&self) -> Vec<i64> {
+        Vec::new()
+    }
+    /// Takes what [`times`](Self::times) gave.
+    fn keep_times(&mut self, times: &[i64]) {
+        let _ = times;
+    }
     /// Closes the engine; uncommitted writes are dropped.
     fn close(self: Box<Self>) -> Result<()>;
     /// The committed state for interactive queries; `None`: this type of store cannot be queried.

@@ -48,6 +48,14 @@ macro_rules! segmented_state_store {
                 self.segments.restore(records, position)
             }
 
+            fn times(&self) -> Vec<i64> {
+                self.segments.times()
+            }
+
+            fn keep_times(&mut self, times: &[i64]) {
+                self.segments.keep_times(times);
+            }
+
             fn close(self: Box<Self>) -> Result<()> {
                 self.segments.close()
             }

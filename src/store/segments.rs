@@ -286,6 +286,19 @@ impl SegmentedStore {
         std::mem::take(&mut self.expired_writes)
     }
 
+    /// The observed time, and the operators' stream times.
+    pub(super) fn times(&self) -> Vec<i64> {
+        [self.committed.observed].into_iter().chain(self.committed.stream_times.clone()).collect()
+    }
+
+    pub(super) fn keep_times(&mut self, times: &[i64]) {
+        let Some((observed, stream_times)) = times.split_first() else { return };
+        for state in [&mut self.state, &mut self.accepted, &mut self.committed] {
+            state.observed = state.observed.max(*observed);
+            state.stream_times = stream_times.to_vec();
+        }
+    }
+
     pub(super) fn restore(&mut self, records: &[ChangelogRecord], position: i64) -> Result<()> {
         let mut state = self.committed.clone();
         let mut stream_time = state.stream_times.first().copied().unwrap_or(NOTHING_OBSERVED);

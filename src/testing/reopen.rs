@@ -12,7 +12,7 @@ impl TopologyTestDriver {
     /// Commits, closes every store of the tasks, and opens it again; one in memory is restored from its changelog topic, which must not
     /// have been read from. Stores in memory without a changelog stay open, since nothing could bring them back.
     ///
-    /// What processors keep outside their stores stays as it is. There is no such method in Kafka Streams.
+    /// What processors keep outside their stores stays as it is, and so do event times that a changelog does not tell. There is no such method in Kafka Streams.
     ///
     /// # Errors
     /// What stores return.
@@ -28,12 +28,14 @@ impl TopologyTestDriver {
             if !is_persistent && changelog.is_none() {
                 return Ok(store);
             }
+            let times = store.times();
             store.close()?;
             let mut store = builder.open_store(&name, Path::new(""))?.store;
             if let Some(topic) = changelog.filter(|_| !is_persistent) {
                 let raw = source_changelogs.get(topic).or_else(|| outputs.get(topic));
                 let end = raw.map_or(0, VecDeque::len);
                 store.restore(&records_of(raw), i64::try_from(end).unwrap_or(i64::MAX))?;
+                store.keep_times(&times);
             }
             Ok(store)
         })
