@@ -12,14 +12,16 @@ JAVA_MINIMUM=17
 java_package() {
   local version
   for version in 17 21 25; do
-    if apt-cache show "openjdk-$version-jre-headless" >/dev/null 2>&1; then break; fi
+    if apt-cache show "openjdk-$version-jdk-headless" >/dev/null 2>&1; then break; fi
   done
-  printf 'openjdk-%s-jre-headless' "$version"
+  printf 'openjdk-%s-jdk-headless' "$version"
 }
 
 have() { command -v "$1"; }
+# A JDK: the tests' Java program is given to `java` as source.
 have_java() {
   local version
+  "$(java_command)" --list-modules 2>/dev/null | grep '^jdk.compiler' || return
   version=$("$(java_command)" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')
   [ "${version:-0}" -ge "$JAVA_MINIMUM" ]
 }
@@ -46,7 +48,7 @@ find_missing() {
   need 'a C++20 compiler (c++)' build-essential have_cpp20
   need 'libclang' libclang-dev have_libclang
   [ "$TARGET" = rocksdb ] && return
-  need "Java $JAVA_MINIMUM or newer" java have_java
+  need "a JDK, $JAVA_MINIMUM or newer" java have_java
   need 'Maven (mvn)' maven have mvn
   need 'Python 3 with venv and pip' python3-venv python3 -c 'import venv, ensurepip'
 }
