@@ -17,7 +17,7 @@ use crate::record::RawRecord;
 use crate::serdes::{DefaultSerde, option_serde};
 use crate::time::Timestamp;
 use crate::topology::{
-    GlobalFeed, SourceOptions, StoreBuilder, Stores, TopicName, Topology, TypeTag,
+    SourceOptions, StoreBuilder, StoreFeed, Stores, TopicName, Topology, TypeTag,
 };
 
 /// Builds a topology out of streams and tables. Source: `org.apache.kafka.streams.StreamsBuilder`.
@@ -186,7 +186,7 @@ impl StreamsBuilder {
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
         let write = {
             let (store, topic) = (store.clone(), topic.to_owned());
-            let feed = GlobalFeed {
+            let feed = StoreFeed {
                 source_name: source.to_string(),
                 topic,
                 key_serde: option_serde(key_serde),
@@ -232,7 +232,7 @@ impl StreamsBuilder {
             Some(name) => (format!("{name}-source").into(), name),
             None => (source, processor),
         };
-        let feed = GlobalFeed {
+        let feed = StoreFeed {
             source_name: source.to_string(),
             topic: topic.to_owned(),
             key_serde,

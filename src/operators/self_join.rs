@@ -40,7 +40,11 @@ where
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, VO>) -> Result<()> {
         self.store = Some(context.state_store(&self.shape.left_store)?);
-        self.times = Some(context.times(&self.shape.name));
+        let times = context.times(&self.shape.name);
+        self.times = Some(times);
+        let observed = context.store(self.store.expect("just looked up")).observed_stream_time();
+        let known = context.operator_times(times);
+        known.stream_time = known.stream_time.max(observed.unwrap_or(Timestamp::MIN));
         Ok(())
     }
 

@@ -163,7 +163,12 @@ where
         self.others = Some(context.state_store(others)?);
         let unmatched = self.shape.unmatched_store.as_ref();
         self.unmatched = unmatched.map(|name| context.state_store(name)).transpose()?;
-        self.times = Some(context.times(&self.shape.name));
+        let times = context.times(&self.shape.name);
+        self.times = Some(times);
+        // Time goes on where the stores say that it was; in Java it begins anew.
+        let observed = context.store(self.others.expect("just looked up")).observed_stream_time();
+        let known = context.operator_times(times);
+        known.stream_time = known.stream_time.max(observed.unwrap_or(Timestamp::MIN));
         Ok(())
     }
 
@@ -294,7 +299,9 @@ where
         if first_end >= times.stream_time.as_millis() || now < times.next_emit {
             return Ok(());
         }
-        times.next_emit = now + interval;
+        if times.waiting_since > Timestamp::MIN {
+            times.next_emit = now + interval; // the first look, at what a restart left, is none of the regular ones
+        }
         let stream_time = times.stream_time;
         let mut closed = std::mem::take(&mut self.closed);
         closed.clear();

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 pub(crate) struct OperatorTimes {
     /// The highest timestamp seen; below every other one at first.
     pub(crate) stream_time: Timestamp,
-    /// Nothing that waits for the end of its window is older; above every other one where nothing waits.
+    /// Nothing that waits for the end of its window is older; above every other one where nothing waits, below where that is not known yet.
     pub(crate) waiting_since: Timestamp,
     /// When results of closed windows may be looked for again, on the wall clock.
     pub(crate) next_emit: Timestamp,
@@ -22,7 +22,7 @@ impl Default for OperatorTimes {
     fn default() -> Self {
         Self {
             stream_time: Timestamp::MIN,
-            waiting_since: Timestamp::MAX,
+            waiting_since: Timestamp::MIN,
             next_emit: Timestamp::MIN,
         }
     }

@@ -77,6 +77,18 @@ impl StreamTask {
         }
     }
 
+    /// What the group has for each input partition, in the task's order, right after a commit.
+    pub(crate) fn committed(&self) -> Vec<Option<CommittedOffset>> {
+        let times = self.state.metadata.times();
+        let queues = self.group.queues.iter();
+        queues
+            .map(|queue| {
+                let metadata = offset_metadata::encode(queue.committed.1, times);
+                queue.committed.0.map(|offset| CommittedOffset { offset, metadata })
+            })
+            .collect()
+    }
+
     /// Last step of a commit, after the broker has it: moves the store writes to disk, with the changelog position.
     ///
     /// `in_transaction`: the changelog also got a commit marker, if anything was written to it.

@@ -124,6 +124,8 @@ impl StreamTask {
                 })?;
             }
         }
+        self.state.times.accept_record();
+        self.state.times.commit();
         self.stores.iter_mut().for_each(|store| store.accept_record());
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::time::{Clock, MockClock, Timestamp};
 use crate::topology::{PartitionCounts, Subtopology, Topology};
 
 /// The one task of the driver: it runs all subtopologies, as Java's driver does.
-const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
+pub(super) const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
 /// As Kafka's default `message.max.bytes`.
 const RECORD_BYTES_MAX: usize = 1_000_000;
 
@@ -78,6 +78,7 @@ pub(super) struct Inner {
     clock: MockClock,
     pub(super) task: Option<StreamTask>,
     pub(super) builder: TaskBuilder,
+    pub(super) counts: PartitionCounts,
     globals: Vec<GlobalTask>,
     sink: CapturingSink,
     /// Inputs that are changelogs of tables too.
@@ -150,13 +151,13 @@ impl TopologyTestDriver {
         }
         let all = |node: &usize| !builder.topology.nodes[*node].global;
         let nodes: Vec<usize> = (0..builder.topology.nodes.len()).filter(all).collect();
+        let output_partitions = settings.output_partitions;
+        let counts: PartitionCounts = Arc::new(move |_| Ok(output_partitions));
         let task = if nodes.is_empty() {
             None
         } else {
             builder.subtopologies = Arc::new(vec![Subtopology { id: 0, nodes, global: false }]);
             let stores = builder.open_stores(TASK, Path::new(""))?;
-            let output_partitions = settings.output_partitions;
-            let counts: PartitionCounts = Arc::new(move |_| Ok(output_partitions));
             Some(builder.build(TASK, stores, &[], &counts)?)
         };
         let source_changelogs = builder.topology.source_changelogs.values();
@@ -171,6 +172,7 @@ impl TopologyTestDriver {
             source_changelogs,
             outputs: BTreeMap::new(),
             offsets: BTreeMap::new(),
+            counts,
         };
         inner.complete()?;
         Ok(Self { inner: Rc::new(RefCell::new(inner)) })
@@ -346,6 +348,17 @@ impl Inner {
         topic: &str,
         records: impl IntoIterator<Item = RawRecord>,
     ) -> Result<()> {
+        self.process_batch(topic, records)?;
+        self.commit()?;
+        self.complete()
+    }
+
+    /// Processes records without a commit.
+    fn process_batch(
+        &mut self,
+        topic: &str,
+        records: impl IntoIterator<Item = RawRecord>,
+    ) -> Result<()> {
         for record in records {
             self.enqueue_external(topic, record)?;
         }
@@ -358,8 +371,23 @@ impl Inner {
                 task.punctuate_stream_time(&mut self.sink)?;
             }
         }
-        self.commit()?;
-        self.complete()
+        Ok(())
+    }
+
+    /// Processes records and then drops all that came of them; the topic is as if they had not been sent.
+    pub(super) fn abort_batch(
+        &mut self,
+        topic: &str,
+        records: impl IntoIterator<Item = RawRecord>,
+    ) -> Result<()> {
+        let (offsets, changelogs) = (self.offsets.clone(), self.source_changelogs.clone());
+        let processed = self.process_batch(topic, records);
+        if let Some(task) = &mut self.task {
+            task.abort();
+        }
+        self.sink.sent.clear();
+        (self.offsets, self.source_changelogs) = (offsets, changelogs);
+        processed
     }
 
     fn enqueue_external(&mut self, topic: &str, record: RawRecord) -> Result<()> {

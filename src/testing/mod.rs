@@ -3,6 +3,7 @@
 //! [`TopologyTestDriver`] processes every input to completion, results of internal topics included, before it returns.
 
 mod driver;
+mod faults;
 mod reopen;
 mod topics;
 

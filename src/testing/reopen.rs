@@ -43,7 +43,7 @@ impl TopologyTestDriver {
 }
 
 /// What a changelog restores: records without a key are none of a table's.
-fn records_of(raw: Option<&VecDeque<RawRecord>>) -> Vec<ChangelogRecord> {
+pub(super) fn records_of(raw: Option<&VecDeque<RawRecord>>) -> Vec<ChangelogRecord> {
     let record = |raw: &RawRecord| {
         let (key, value, timestamp) = (raw.key.clone()?, raw.value.clone(), raw.timestamp);
         Some(ChangelogRecord { key, value, timestamp })

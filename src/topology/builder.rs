@@ -42,11 +42,11 @@ impl<K, V> Default for SourceOptions<K, V> {
     }
 }
 
-/// What feeds a global store: a topic, and the names of the nodes that read it.
-pub struct GlobalFeed<K, V> {
+/// What feeds a global or a read-only store: a topic, and the names of the nodes that read it.
+pub struct StoreFeed<K, V> {
     /// Name of the source node.
     pub source_name: String,
-    /// The topic, all partitions of it.
+    /// The topic.
     pub topic: String,
     /// Reads the keys.
     pub key_serde: Serde<K>,
@@ -243,7 +243,7 @@ impl Topology {
     pub fn add_global_store<K, V, S>(
         &mut self,
         builder: impl StoreBuilder,
-        feed: GlobalFeed<K, V>,
+        feed: StoreFeed<K, V>,
         supplier: S,
     ) -> Result<()>
     where
@@ -257,7 +257,7 @@ impl Topology {
     pub(crate) fn add_global_store_of<K, V, S>(
         &mut self,
         builder: Arc<dyn StoreBuilder>,
-        feed: GlobalFeed<K, V>,
+        feed: StoreFeed<K, V>,
         supplier: S,
     ) -> Result<()>
     where
@@ -266,7 +266,7 @@ impl Topology {
         S: ProcessorSupplier<K, V, (), ()>,
     {
         self.refuse_second_store(builder.name())?;
-        let GlobalFeed { source_name, topic, key_serde, value_serde, options, processor_name } =
+        let StoreFeed { source_name, topic, key_serde, value_serde, options, processor_name } =
             feed;
         let topics = vec![TopicName::External(topic.into())];
         let source = self.add_source_of(&source_name, topics, key_serde, value_serde, options)?;
@@ -277,6 +277,34 @@ impl Topology {
         }
         self.nodes[processor].stores.push(builder.name().clone());
         self.global_stores.push(GlobalStoreSpec { builder, source, processor });
+        Ok(())
+    }
+
+    /// Adds a store that each task holds for its own partition of a topic, written by `supplier`'s processor alone; other processors read it once they are
+    /// connected. The topic is its changelog, too: after a loss of the disk its records are put in as they are, without the processor. Source:
+    /// `addReadOnlyStateStore` (KIP-813).
+    ///
+    /// # Errors
+    /// `Invalid` where a name is taken already.
+    pub fn add_read_only_state_store<K, V, S>(
+        &mut self,
+        builder: impl StoreBuilder,
+        feed: StoreFeed<K, V>,
+        supplier: S,
+    ) -> Result<()>
+    where
+        K: Clone + Send + 'static,
+        V: Clone + Send + 'static,
+        S: ProcessorSupplier<K, V, (), ()>,
+    {
+        let StoreFeed { source_name, topic, key_serde, value_serde, options, processor_name } =
+            feed;
+        let store = builder.name().clone();
+        let topics = vec![TopicName::External(topic.as_str().into())];
+        self.add_source_of(&source_name, topics, key_serde, value_serde, options)?;
+        self.add_processor(&processor_name, supplier, &[&source_name], &[])?;
+        self.add_state_store(builder, &[&processor_name])?;
+        self.use_source_as_changelog(&store, &topic);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ mod versioned_store;
 mod window_stores;
 
 pub use crate::store::{StoreBuilder, StoreKind};
-pub use builder::{GlobalFeed, SourceOptions, Topology};
+pub use builder::{SourceOptions, StoreFeed, Topology};
 pub use copartition::PartitionPlan;
 pub use internal_topics::InternalTopic;
 pub(crate) use internal_topics::{TopicName, changelog_topic};

@@ -7,4 +7,5 @@ mod interop;
 mod queries;
 mod reader;
 mod runtime;
+mod source_changelog;
 mod stream_time;

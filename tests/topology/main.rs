@@ -6,6 +6,7 @@ mod cogroup;
 mod dead_letters;
 mod describe;
 mod foreign_key;
+mod join_model;
 mod lifecycle;
 mod operators;
 mod processors;

@@ -7,12 +7,14 @@ use kstreams::processor::{
     ChildHandle, GlobalStoreHandle, PartitionChoice, StreamPartitioner, TimestampExtractor,
     WithStores,
 };
+use kstreams::serdes::DefaultSerde;
 use kstreams::store::{KeyValueStore, StoreBuilder};
 use kstreams::testing::{TestSettings, TopologyTestDriver};
+use kstreams::topology::{SourceOptions, StoreFeed};
 use kstreams::{
     Consumed, FixedKeyProcessor, FixedKeyProcessorContext, FixedKeyRecord, Materialized, Named,
     Printed, Processor, ProcessorContext, Produced, PunctuationType, PunctuatorId, RawRecord,
-    Record, Result, Stores, StreamsBuilder, Timestamp,
+    Record, Result, Stores, StreamsBuilder, Timestamp, Topology,
 };
 
 type Context<'c, 'f> = ProcessorContext<'c, 'f, String, i64>;
@@ -316,6 +318,54 @@ fn global_store_is_fed_by_a_processor_and_read_by_others() {
     }
     let out = driver.output_topic::<String, i64>("out").read_key_values().unwrap();
     assert_eq!(out, [(text("k"), 20), (text("k"), 2)]);
+}
+
+/// Looks values up in the read-only store.
+struct LocalRate;
+
+impl Processor<String, i64, String, i64> for LocalRate {
+    fn process(
+        &mut self,
+        record: Record<String, i64>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<()> {
+        let handle = context.state_store::<KeyValueStore<String, i64>>("rates")?;
+        let rate = context.store(handle).get(&record.key)?.unwrap_or(1);
+        let value = record.value * rate;
+        context.forward(record.with_value(value))
+    }
+}
+
+#[test]
+fn read_only_store_has_its_topic_as_changelog() {
+    let mut topology = Topology::new();
+    let feed = StoreFeed {
+        source_name: "rates-source".to_owned(),
+        topic: "rates".to_owned(),
+        key_serde: String::serde(),
+        value_serde: i64::serde(),
+        options: SourceOptions::default(),
+        processor_name: "rates-keeper".to_owned(),
+    };
+    let store = Stores::key_value_store::<String, i64>("rates");
+    topology.add_read_only_state_store(store, feed, || KeepPositive).unwrap();
+    let (key, value) = (String::serde(), i64::serde());
+    topology.add_source("in", &["in"], key.clone(), value.clone(), Default::default()).unwrap();
+    let read = || LocalRate;
+    topology.add_processor::<String, i64, _, _, _>("read", read, &["in"], &["rates"]).unwrap();
+    topology.add_sink("out", "out", key, value, None, &["read"]).unwrap();
+    let counts = [("rates".into(), 2), ("in".into(), 2)].into();
+    assert!(topology.plan("app", &counts).unwrap().internal_topics.is_empty());
+    assert_eq!(topology.subtopologies().len(), 1);
+
+    let driver = TopologyTestDriver::new(topology).unwrap();
+    let (rates, input) = (driver.input_topic::<String, i64>("rates"), driver.input_topic("in"));
+    rates.pipe(text("k"), 10).unwrap();
+    input.pipe(text("k"), 2_i64).unwrap();
+    driver.restart().unwrap();
+    input.pipe(text("k"), 3_i64).unwrap();
+    let out = driver.output_topic::<String, i64>("out").read_key_values().unwrap();
+    assert_eq!(out, [(text("k"), 20), (text("k"), 30)]);
 }
 
 /// The value is the event time.
