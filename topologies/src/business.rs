@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
 const UNKNOWN_EVENTS: &str = "svc_unknown_events_total";
 const ACCESS_CHECKS: &str = "svc_access_checks_total";
@@ -16,6 +16,7 @@ const HR_DOCUMENTS: &str = "svc_hr_documents_total";
 const HR_REFUSED: &str = "svc_hr_completions_refused_total";
 const HR_CLOSED: &str = "svc_hr_paperwork_closed_total";
 const HR_CLOSING_DURATION: &str = "svc_hr_paperwork_duration_seconds";
+pub(crate) const DELIVERY_DURATION: &str = "svc_delivery_duration_seconds";
 const HR_UNMATCHED: &str = "svc_hr_unmatched_total";
 /// The engine's counter of dead letters; those that a topology writes itself belong there too.
 const DEAD_LETTERS: &str = "kstreams_dlq_records_total";
@@ -29,15 +30,31 @@ const COUNTERS: &[(&str, &str)] = &[
     (HR_REFUSED, "Completions that became dead letters, by reason"),
     (HR_CLOSED, "Requests whose act is signed and whose order is paid"),
     (HR_UNMATCHED, "Signatures and payments without effect, by reason"),
+    (
+        "svc_notifications_total",
+        "Notifications made, by template and channel, or why there is none",
+    ),
+    ("svc_delivery_commands_total", "Commands read by deliverers, by whether they are new"),
+    ("svc_delivery_attempts_total", "Answers of providers, by channel and result"),
+    ("svc_delivery_messages_total", "Messages settled, by channel and outcome"),
+];
+
+const GAUGES: &[(&str, &str)] = &[
+    ("svc_delivery_outbox_messages", "Messages not settled, about, by partition"),
+    ("svc_delivery_in_flight_messages", "Messages that are with a provider"),
+    ("svc_delivery_degraded", "1 while a channel's circuit is open or a pause is kept"),
 ];
 
 const HISTOGRAMS: &[(&str, &str)] = &[
     (ACCESS_CHECK_DURATION, "From workflow.contractor_assigned to the decision"),
     (HR_CLOSING_DURATION, "From the documents' creation to the closing of a request's paperwork"),
+    (DELIVERY_DURATION, "From a command to the settlement of its message"),
 ];
 
 /// Edges in seconds, from a decision at once to one that waited for its limit.
 const DECISION_BUCKETS: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 600.0];
+/// Edges in seconds, from a provider that answers at once to one that was away for a day.
+const DELIVERY_BUCKETS: &[f64] = &[0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3_600.0, 86_400.0];
 /// Edges in seconds, from a minute to a quarter.
 const PAPERWORK_BUCKETS: &[f64] = &[
     60.0,
@@ -52,13 +69,20 @@ const PAPERWORK_BUCKETS: &[f64] = &[
 
 /// Every histogram with its edges.
 pub(crate) fn histogram_buckets() -> &'static [(&'static str, &'static [f64])] {
-    &[(ACCESS_CHECK_DURATION, DECISION_BUCKETS), (HR_CLOSING_DURATION, PAPERWORK_BUCKETS)]
+    &[
+        (ACCESS_CHECK_DURATION, DECISION_BUCKETS),
+        (HR_CLOSING_DURATION, PAPERWORK_BUCKETS),
+        (DELIVERY_DURATION, DELIVERY_BUCKETS),
+    ]
 }
 
 /// Tells the recorder what the metrics mean.
 pub(crate) fn describe() {
     for (name, help) in COUNTERS {
         describe_counter!(*name, Unit::Count, *help);
+    }
+    for (name, help) in GAUGES {
+        describe_gauge!(*name, *help);
     }
     for (name, help) in HISTOGRAMS {
         describe_histogram!(*name, Unit::Seconds, *help);

@@ -1,4 +1,5 @@
-//! Delivery against servers of others: aiosmtpd with encryption and login, and an SMTP server that is stopped for a while under load.
+//! Delivery against servers of others: aiosmtpd with encryption and login, an SMTP server that is stopped for a while under load, and two deliverers
+//! on the real Kafka, one of which is killed.
 #![cfg(feature = "broker-tests")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,11 +21,16 @@ use aggregator::events::{
     Channel, Contact, Envelope, NotificationCommand, NotificationEvent, memory_registry, serdes,
 };
 use aggregator::recipients::Address;
-use kstreams::serdes::{DefaultSerde, SchemaCache, option_serde};
+use kstreams::serdes::{
+    DefaultSerde, Encoded, HttpRegistry, RegistryConfig, SchemaCache, Serde, option_serde,
+};
 use kstreams::testing::{TestSettings, TopologyTestDriver};
-use kstreams::{Clock, MockClock, StreamsBuilder, Timestamp};
+use kstreams::{Clock, Headers, MockClock, StreamsBuilder, SystemClock, Timestamp};
 use serde_json::{Value, json};
-use test_support::{DEADLINE, wait_until};
+use test_support::{
+    DEADLINE, Follower, Outcome, Process, Signal, bootstrap, produce, python, registry_url, unique,
+    wait_until,
+};
 use uuid::Uuid;
 
 /// aiosmtpd in a process of its own.
@@ -35,10 +41,8 @@ struct SmtpServer {
 
 impl SmtpServer {
     fn start(port: u16, arguments: &[&str], mails: Arc<Mutex<Vec<Value>>>) -> Self {
-        let python =
-            std::env::var("KSTREAMS_TEST_PYTHON").expect("`make test` sets KSTREAMS_TEST_PYTHON");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/smtp_server.py");
-        let mut child = Command::new(python)
+        let mut child = Command::new(python())
             .arg(script)
             .arg(port.to_string())
             .args(arguments)
@@ -142,7 +146,7 @@ fn mail_arrives_whole_and_refusals_are_told_apart() {
     assert_eq!(mail["subject"], "Заявка №7 отменена");
     assert_eq!(mail["auto"], "auto-generated");
     assert!(
-        mail["text"].as_str().unwrap().contains("«Кран» отменена.\nПричина: дорого."),
+        mail["text"].as_str().unwrap().contains("«Кран» отменена.\r\nПричина: дорого."),
         "{mail}"
     );
 }
@@ -302,4 +306,160 @@ fn smtp_is_stopped_under_load_telegram_goes_on_and_all_mail_arrives_later() {
     assert_eq!(arrived.len(), EACH as usize, "every mail is there");
     // Of those under way when the server died, some may have been taken without an answer.
     assert!(all - arrived.len() <= settings.in_flight_max, "{all} mails arrived");
+}
+
+/// Two deliverers on the real Kafka, one of which is killed; then a restart in order.
+struct Site {
+    prefix: String,
+    settings: Vec<(String, String)>,
+    folders: Vec<tempfile::TempDir>,
+}
+
+impl Site {
+    fn command(&mut self, arguments: &[&str]) -> Command {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aggregator"));
+        command
+            .env_clear()
+            .env("KAFKA_BOOTSTRAP_SERVERS", bootstrap())
+            .env("KAFKA_SCHEMA_REGISTRY_URL", registry_url())
+            .env("KAFKA_APPLICATION_ID_PREFIX", &self.prefix)
+            .env("KAFKA_STATE_DIR", folder.path())
+            .env("KAFKA_HTTP_BIND", "127.0.0.1:0")
+            .envs(self.settings.iter().cloned())
+            .args(arguments);
+        self.folders.push(folder);
+        command
+    }
+
+    fn deliverer(&mut self) -> Process {
+        let mut process = Process::start(self.command(&["run", "notification-delivery"]));
+        process.wait_for_line("to=RUNNING", DEADLINE);
+        process
+    }
+}
+
+fn frame<T: 'static>(serde: &Serde<T>, topic: &str, value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    assert_eq!(serde.serializer().serialize(topic, value, &mut bytes).unwrap(), Encoded::Bytes);
+    bytes
+}
+
+/// The goal: two processes share the work, one is killed, and every message is sent; nothing is sent again but what was under way, and
+/// nothing at all after a restart in order.
+#[test]
+fn two_deliverers_share_the_work_and_one_is_killed() {
+    const EACH: u128 = 200;
+    let (url, telegrams, _runtime) = telegram_server();
+    let mails = Arc::<Mutex<Vec<Value>>>::default();
+    let port = free_port();
+    let _server = SmtpServer::start(port, &[], mails.clone());
+    let set = |name: &str, value: &str| (format!("KAFKA_DELIVERY_{name}"), value.to_owned());
+    let mut site = Site {
+        prefix: unique("delivery") + "-",
+        settings: vec![
+            set("EMAIL_HOST", "127.0.0.1"),
+            set("EMAIL_PORT", &port.to_string()),
+            set("EMAIL_ENCRYPTION", "none"),
+            set("EMAIL_FROM", "noreply@example.org"),
+            set("TELEGRAM_URL", &url),
+            set("TELEGRAM_TOKEN", "5:secret"),
+        ],
+        folders: Vec::new(),
+    };
+    for arguments in [["topics", "apply"], ["schemas", "push"]] {
+        let output = site.command(&arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let registry = HttpRegistry::new(RegistryConfig::new(&registry_url())).unwrap();
+    let serdes = serdes(&SchemaCache::new(Arc::new(registry), clock.clone()), &clock).unwrap();
+    // Ids that no other run on this cluster has.
+    let base = Uuid::new_v4().as_u128() & !0xffff;
+    let run = format!("{:x}", base >> 96);
+    let message = |key: &str, value: Vec<u8>| test_support::Message {
+        key: Some(key.as_bytes().to_vec()),
+        value: Some(value),
+        ..test_support::Message::default()
+    };
+    let (mut contacts, mut commands) = (Vec::new(), Vec::new());
+    for number in 0..=EACH * 2 {
+        let recipient = format!("customer:{run}{number}");
+        let contact = Contact {
+            recipient: recipient.clone(),
+            email: Some(format!("c{number}@example.org")),
+            telegram_chat_id: Some(5),
+            phone: None,
+            locale: "en".to_owned(),
+        };
+        contacts.push(message(&recipient, frame(&serdes.contacts, "contacts", &contact)));
+        let id = Uuid::from_u128(base + number);
+        let command = NotificationCommand {
+            envelope: Envelope::new(id, "notification.command", clock.now(), "test", None),
+            notification_id: id,
+            recipient: recipient.clone(),
+            channel: if number % 2 == 0 { Channel::Email } else { Channel::Telegram },
+            template: "request_cancelled".to_owned(),
+            parameters: parcel(0, "").message.parameters,
+            locale: "en".to_owned(),
+            request_id: None,
+        };
+        let topic = "notification-commands";
+        commands.push(message(&recipient, frame(&serdes.notification_commands, topic, &command)));
+    }
+    let last = commands.pop().unwrap();
+    produce("contacts", &contacts, Outcome::Committed);
+    let mut first = site.deliverer();
+    let mut second = site.deliverer();
+    produce("notification-commands", &commands, Outcome::Committed);
+
+    let mut follower = Follower::new("notification-events");
+    let mut told: BTreeMap<Uuid, u32> = BTreeMap::new();
+    let mut follow = |told: &mut BTreeMap<Uuid, u32>| {
+        follower.look(&mut |message| {
+            let value = message.value.map(bytes::Bytes::from);
+            let event = serdes.notifications.deserializer().deserialize(
+                "notification-events",
+                &Headers::default(),
+                value.as_ref(),
+            );
+            let id = match event.unwrap() {
+                NotificationEvent::EmailSent(event) => event.notification_id,
+                NotificationEvent::TelegramSent(event) => event.notification_id,
+                other => panic!("wanted a message sent, found {other:?}"),
+            };
+            if id.as_u128() & !0xffff == base {
+                *told.entry(id).or_default() += 1;
+            }
+        });
+        told.len()
+    };
+    wait_until("the first messages", DEADLINE, || follow(&mut told) >= 40);
+    first.signal(Signal::Kill);
+    first.wait(DEADLINE);
+    wait_until("all messages", DEADLINE, || follow(&mut told) == 2 * EACH as usize);
+    second.signal(Signal::Terminate);
+    assert_eq!(second.wait(DEADLINE).code(), Some(0), "{}", second.tail());
+
+    let sent_ids = || -> Vec<String> {
+        let mails = mails.lock().unwrap();
+        mails.iter().map(|mail| mail["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let (all_mails, all_telegrams) = (sent_ids().len(), *telegrams.lock().unwrap());
+    let mut unique_mails = sent_ids();
+    unique_mails.sort();
+    unique_mails.dedup();
+    assert_eq!(unique_mails.len(), EACH as usize);
+    // Three partitions, and eight under way on each.
+    let again_max = 3 * Settings::default().in_flight_max;
+    assert!(all_mails - EACH as usize <= again_max, "{all_mails} mails");
+    assert!(all_telegrams as usize - EACH as usize <= again_max, "{all_telegrams} telegrams");
+
+    let _third = site.deliverer();
+    produce("notification-commands", &commands, Outcome::Committed);
+    produce("notification-commands", &[last], Outcome::Committed);
+    wait_until("the last message", DEADLINE, || follow(&mut told) == 2 * EACH as usize + 1);
+    assert_eq!(sent_ids().len(), all_mails + 1, "duplicates after a restart send nothing");
+    assert_eq!(*telegrams.lock().unwrap(), all_telegrams);
+    assert!(told.values().all(|count| *count == 1), "each is told once");
 }

@@ -12,7 +12,7 @@ use metrics::{counter, gauge, histogram};
 use uuid::Uuid;
 
 use crate::events::{NotificationEvent, TopicEvent as _};
-use crate::health;
+use crate::{business, health};
 
 use super::courier::{Courier, Reply};
 use super::edges;
@@ -237,7 +237,7 @@ fn publish(settled: Vec<Settled>, now: Timestamp, context: Context<'_, '_, '_>) 
         counter!("svc_delivery_messages_total", "channel" => channel, "outcome" => outcome)
             .increment(1);
         let accepted_at = Timestamp::from_millis(settled.pending.accepted_at_ms);
-        histogram!("svc_delivery_duration_seconds", "channel" => channel, "outcome" => outcome)
+        histogram!(business::DELIVERY_DURATION, "channel" => channel, "outcome" => outcome)
             .record(now.since(accepted_at).as_secs_f64());
         let value = edges::of_settled(settled, now);
         let key = value.key().unwrap_or_default();

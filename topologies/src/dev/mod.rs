@@ -11,10 +11,10 @@
 //! that the figures are what is on the topics and not what somebody meant to put there.
 
 mod latency;
+mod messages;
 mod registry;
 mod server;
 mod session;
-#[cfg(test)]
 mod standins;
 mod summary;
 mod tally;

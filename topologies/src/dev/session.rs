@@ -17,7 +17,6 @@ use kstreams::{
 };
 
 use crate::catalog::{CATALOG, TopologySpec};
-use crate::events::{Event as _, NotificationCommand};
 use crate::http::{self, HttpServer, Observed, Running};
 use crate::settings::{Guarantee, Settings};
 use crate::signals::Signals;
@@ -25,7 +24,9 @@ use crate::simulate::{Sent, Surroundings, WorldSettings, run_traffic};
 use crate::{events, manager_assignment, topics};
 
 use super::DevArgs;
+use super::messages::Messages;
 use super::server::RegistryServer;
+use super::standins::StandIns;
 use super::summary::Summary;
 use super::view::{Display, Screen, TopologyView};
 use super::watch::Watch;
@@ -97,6 +98,7 @@ pub fn run(args: &DevArgs, settings: Settings) -> Result<()> {
     ended.and(closed).and(session.watch.stop())?;
     let summary = Summary::of(&mut session.watch.tally(), sent.requests(), lasted);
     print(summary.print(&mut out))?;
+    print(writeln!(out, "{}", session.messages.line()))?;
     if let Some(path) = &args.summary {
         summary.write(path)?;
     }
@@ -116,6 +118,7 @@ struct Session {
     streams: Vec<KafkaStreams>,
     /// Every topology that runs, manager-assignment first.
     running: Vec<Running>,
+    messages: Messages,
     watch: Watch,
     http: HttpServer,
     clients: Arc<MockClients>,
@@ -132,7 +135,9 @@ impl Session {
         let folder = Folder::new()?;
         let registry = RegistryServer::start(Arc::new(events::memory_registry()?))?;
         let cluster = Arc::new(MockCluster::start(1)?);
-        let settings = local(settings, cluster.bootstrap(), &registry.url(), &folder.0);
+        let stand_ins = StandIns::start()?;
+        let mut settings = local(settings, cluster.bootstrap(), &registry.url(), &folder.0);
+        stand_ins.configure(&mut settings.delivery);
         settings.validate()?;
         let clients =
             MockClients::new(cluster.clone(), settings.client_settings("aggregator-dev"))?;
@@ -159,9 +164,11 @@ impl Session {
             letters.extend(topics.into_iter().map(|topic| (topic, name.clone())));
         }
         let watch = Watch::start(&*clients, letters, serdes.clone(), clock.clone())?;
+        let messages = Messages::start(stand_ins, clients.clone(), serdes.clone())?;
         Ok(Self {
             streams: all,
             running,
+            messages,
             watch,
             http,
             clients,
@@ -216,6 +223,7 @@ impl Session {
                 return Err(Error::fatal(format!("the topology {name} failed: {failure}")));
             }
         }
+        self.messages.check()?;
         if self.watch.has_ended() {
             self.watch.stop()?;
             return Err(Error::fatal("the reader of the local mode has ended"));
@@ -247,12 +255,10 @@ fn local(mut settings: Settings, bootstrap: &str, registry: &str, folder: &Path)
     settings
 }
 
-/// The topologies of the catalog but the one that speaks to providers of e-mail and the like: there are none here.
+/// The topologies of the catalog; the one that the summary is about comes first.
 fn topologies() -> impl Iterator<Item = &'static TopologySpec> {
-    let is_own = |spec: &&TopologySpec| !spec.sources.contains(&NotificationCommand::TOPIC);
-    // The one that the summary is about comes first.
     let (first, others): (Vec<_>, Vec<_>) =
-        CATALOG.iter().filter(is_own).partition(|spec| spec.name == manager_assignment::NAME);
+        CATALOG.iter().partition(|spec| spec.name == manager_assignment::NAME);
     first.into_iter().chain(others)
 }
 
@@ -387,6 +393,7 @@ impl Shown {
         screen.p50_ms = tally.latencies().recent_quantile_ms(0.5);
         screen.p99_ms = tally.latencies().recent_quantile_ms(0.99);
         screen.counts = tally.counts().clone();
+        screen.messages = session.messages.line();
         screen.regions = tally.regions();
         screen.recent = tally.recent();
         screen.topologies = session

@@ -13,7 +13,7 @@ const WIDTH: usize = 79;
 /// Regions shown; further ones are summed up.
 const REGIONS: usize = 4;
 /// Topologies shown beside manager-assignment.
-const TOPOLOGIES: usize = 6;
+const TOPOLOGIES: usize = 5;
 /// Assignments shown.
 const RECENT: usize = 2;
 /// The time between two plain lines.
@@ -36,6 +36,8 @@ pub(super) struct Screen {
     /// Of the last seconds.
     pub(super) p50_ms: Option<u64>,
     pub(super) p99_ms: Option<u64>,
+    /// What the stand-ins of the providers have taken.
+    pub(super) messages: String,
     pub(super) regions: Vec<RegionView>,
     pub(super) recent: Vec<Recent>,
     /// Every topology but manager-assignment, which the rest is about.
@@ -180,6 +182,7 @@ fn render(screen: &Screen) -> Vec<String> {
         let state = if state == "RUNNING" { String::new() } else { format!("{state}  ") };
         lines.push(format!("{name:<19} {state}{}", counts.join("  ")));
     }
+    lines.push(screen.messages.clone());
     lines.push(format!("{:<55}Ctrl-C stops and sums up", "last assignments"));
     for recent in screen.recent.iter().rev().take(RECENT) {
         let Recent { request_id, manager_id, region, priority, attempt, latency_ms } = recent;
@@ -224,6 +227,7 @@ mod tests {
             regions: vec![region; 9],
             recent: vec![recent; 4],
             topologies: vec![topology(); 9],
+            messages: "messages sent 7   last: email to a@example.org: ".repeat(3),
             p99_ms: Some(61),
             ..Screen::default()
         }
