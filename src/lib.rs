@@ -52,11 +52,12 @@ mod windowed;
 
 pub use config::{ProcessingGuarantee, StreamsConfig, TopologyOptimization};
 pub use dsl::{
-    BranchedKStream, BufferConfig, CogroupedKStream, Consumed, EagerBufferConfig, GlobalKTable,
-    Grouped, JoinWindows, Joined, KGroupedStream, KGroupedTable, KStream, KTable, Materialized,
-    Named, Printed, Produced, Repartitioned, SessionWindowedCogroupedKStream,
-    SessionWindowedKStream, StreamJoined, StreamsBuilder, StrictBufferConfig, Suppressed,
-    TableJoined, TimeWindowedCogroupedKStream, TimeWindowedKStream, WindowedBy,
+    BranchedKStream, BufferConfig, CogroupedKStream, Consumed, CountWindowedKStream,
+    EagerBufferConfig, GlobalKTable, Grouped, JoinWindows, Joined, KGroupedStream, KGroupedTable,
+    KStream, KTable, Materialized, Named, Printed, Produced, Repartitioned,
+    SessionWindowedCogroupedKStream, SessionWindowedKStream, StreamJoined, StreamsBuilder,
+    StrictBufferConfig, Suppressed, TableJoined, TimeWindowedCogroupedKStream, TimeWindowedKStream,
+    WindowedBy,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{TaskId, TopicPartition};

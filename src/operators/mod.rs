@@ -6,6 +6,8 @@ mod aggregate;
 mod branch;
 mod buffered_join;
 mod change_serde;
+mod count_windows;
+mod deduplicate;
 mod foreign_key;
 mod join;
 mod outer_join_store;
@@ -28,6 +30,8 @@ pub(crate) use aggregate::{Initializer, KStreamAggregate, Passed};
 pub(crate) use branch::{Branch, BranchPredicate, BranchTo};
 pub(crate) use buffered_join::BufferedJoin;
 pub(crate) use change_serde::change_serde;
+pub(crate) use count_windows::{CountWindowAggregate, counted_serde};
+pub(crate) use deduplicate::Deduplicate;
 pub(crate) use foreign_key::{
     ForeignTableJoin, Response, ResponseJoin, Subscription, SubscriptionJoin, SubscriptionReceive,
     SubscriptionSend, response_serde, subscription_serde,

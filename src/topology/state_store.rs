@@ -7,8 +7,8 @@ use super::internal_topics::key_value_changelog_configs;
 use crate::error::Result;
 use crate::serdes::{DefaultSerde, Serde};
 use crate::store::{
-    Engine, KeyValueStore, StateStore, StoreBuilder, StoreKind, TransactionalStoreOptions,
-    ValueFormat,
+    Engine, KeyValueStore, StateStore, StoreBuilder, StoreKind, Timer, TransactionalStoreOptions,
+    ValueFormat, timer_serde,
 };
 
 /// Entry to the store builders. Source: `org.apache.kafka.streams.state.Stores`.
@@ -16,6 +16,15 @@ use crate::store::{
 pub struct Stores;
 
 impl Stores {
+    /// A persistent store of timers by key, each with a payload, of types that know their serdes.
+    pub fn timer_store<K, V>(name: &str) -> KeyValueStoreBuilder<Timer<K>, V>
+    where
+        K: DefaultSerde + Clone + Send,
+        V: DefaultSerde + Clone + Send,
+    {
+        Self::key_value_store_with(name, timer_serde(K::serde()), V::serde())
+    }
+
     /// A persistent key-value store of types that know their serdes.
     pub fn key_value_store<K, V>(name: &str) -> KeyValueStoreBuilder<K, V>
     where

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod beyond;
 mod cogroup;
 mod dead_letters;
 mod describe;
