@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{ask, dlq, run, schemas, topics};
+use crate::commands::{ask, dlq, reference, run, schemas, topics};
 use crate::dev::DevArgs;
 use crate::simulate::SimulateArgs;
 
@@ -55,6 +55,12 @@ pub enum Command {
     /// Look at dead letters
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
+    /// Compare the directory of managers with a file, and write it
+    #[command(subcommand)]
+    Managers(reference::ReferenceCommand),
+    /// Compare the contacts with a file, and write them
+    #[command(subcommand)]
+    Contacts(reference::ReferenceCommand),
     /// Ask the running application about a request, a manager or a contractor
     #[command(subcommand)]
     Get(ask::GetCommand),

@@ -19,6 +19,7 @@ pub mod manager_assignment;
 pub mod notifications;
 pub mod queries;
 pub mod recipients;
+pub mod reference;
 pub mod schemas;
 pub mod settings;
 pub mod signals;

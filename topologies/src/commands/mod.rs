@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod dlq;
 mod letter;
+pub mod reference;
 pub mod run;
 pub mod schemas;
 pub mod topics;
@@ -51,6 +52,8 @@ pub fn execute(
         Command::Topics(command) => topics::execute(command, settings),
         Command::Schemas(command) => schemas::execute(command, settings),
         Command::Dlq(command) => dlq::execute(command, settings),
+        Command::Managers(command) => reference::managers(command, settings),
+        Command::Contacts(command) => reference::contacts(command, settings),
         Command::Get(command) => ask::get(command, settings),
         Command::Waiting(args) => ask::waiting(args, settings),
         Command::Paperwork(args) => ask::paperwork(args, settings),

@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "shared with the claims about manager-assignment")]
 mod load;
 mod queries;
+mod reference;
 #[path = "../broker/site.rs"]
 #[allow(dead_code, reason = "shared with the claims about manager-assignment")]
 mod site;
