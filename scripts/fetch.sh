@@ -37,3 +37,24 @@ fetch_python() {
   exec 9>&-
   export KSTREAMS_TEST_PYTHON=$folder/bin/python
 }
+
+# Sets KSTREAMS_TEST_CLICKHOUSE, Debian's server: its package unpacked, not installed, for installing it would start a service.
+# setup.sh has installed what it links to.
+fetch_clickhouse() {
+  local folder=$CACHE/clickhouse version
+  if command -v clickhouse-server >/dev/null; then
+    KSTREAMS_TEST_CLICKHOUSE=$(command -v clickhouse-server)
+  else
+    version=$(dpkg-query --show --showformat='${Version}' clickhouse-common)
+    folder=$CACHE/clickhouse/$version
+    if [ ! -x "$folder/usr/sbin/clickhouse-server" ]; then
+      say 'fetching ClickHouse'
+      rm -rf "$folder"
+      mkdir -p "$folder"
+      (cd "$folder" && apt-get -qq download "clickhouse-server=$version" >/dev/null && dpkg -x clickhouse-server_*.deb .) ||
+        die "apt-get could not download clickhouse-server $version"
+    fi
+    KSTREAMS_TEST_CLICKHOUSE=$folder/usr/sbin/clickhouse-server
+  fi
+  export KSTREAMS_TEST_CLICKHOUSE
+}

@@ -25,6 +25,7 @@ have_java() {
   version=$("$(java_command)" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')
   [ "${version:-0}" -ge "$JAVA_MINIMUM" ]
 }
+have_clickhouse() { have clickhouse-server || dpkg-query --show clickhouse-common; }
 have_cpp20() { echo 'int main() { return 0; }' | c++ -std=c++20 -x c++ -fsyntax-only -; }
 
 # Where the bindings generator looks for libclang by itself, or LIBCLANG_PATH. Its C++ sibling libclang-cpp, which LLVM's
@@ -50,6 +51,7 @@ find_missing() {
   [ "$TARGET" = rocksdb ] && return
   need "a JDK, $JAVA_MINIMUM or newer" java have_java
   need 'Maven (mvn)' maven have mvn
+  need 'ClickHouse (clickhouse-server, or what it links to)' clickhouse-common have_clickhouse
   need 'Python 3 with venv and pip' python3-venv python3 -c 'import venv, ensurepip'
 }
 

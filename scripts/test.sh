@@ -41,6 +41,7 @@ exit_on_signals
 source "$SCRIPTS/build-env.sh"
 fetch_services
 fetch_python
+fetch_clickhouse
 tests=(--release --workspace --features broker-tests --no-fail-fast)
 # First the build, so that the services do not wait for it, and failures of either stand apart.
 supervise cargo test "${tests[@]}" --no-run

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{ask, dlq, reference, run, schemas, topics};
+use crate::commands::{ask, clickhouse, dlq, reference, run, schemas, topics};
 use crate::dev::DevArgs;
 use crate::simulate::SimulateArgs;
 
@@ -61,6 +61,9 @@ pub enum Command {
     /// Compare the contacts with a file, and write them
     #[command(subcommand)]
     Contacts(reference::ReferenceCommand),
+    /// Make the tables and views of audit events
+    #[command(subcommand)]
+    Clickhouse(clickhouse::ClickHouseCommand),
     /// Ask the running application about a request, a manager or a contractor
     #[command(subcommand)]
     Get(ask::GetCommand),

@@ -4,6 +4,7 @@ pub mod audit_fanout;
 mod business;
 pub mod catalog;
 pub mod cli;
+pub mod clickhouse;
 mod codec;
 pub mod commands;
 pub mod contractor_access;

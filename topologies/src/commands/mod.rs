@@ -1,6 +1,7 @@
 //! What the commands do. Each returns what it has to say; `main` prints it.
 
 pub mod ask;
+pub mod clickhouse;
 pub mod dlq;
 mod letter;
 pub mod reference;
@@ -54,6 +55,7 @@ pub fn execute(
         Command::Dlq(command) => dlq::execute(command, settings),
         Command::Managers(command) => reference::managers(command, settings),
         Command::Contacts(command) => reference::contacts(command, settings),
+        Command::Clickhouse(command) => clickhouse::execute(command, settings),
         Command::Get(command) => ask::get(command, settings),
         Command::Waiting(args) => ask::waiting(args, settings),
         Command::Paperwork(args) => ask::paperwork(args, settings),

@@ -2,15 +2,18 @@
 //!
 //! Each client has a thread that waits for its end; this one waits for signals and for those threads.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use clap::Args;
 use kstreams::kafka::KafkaClients as _;
-use kstreams::{Clock, Error, Handle, KafkaStreams, Result, SystemClock};
+use kstreams::kafka::librdkafka::LibrdkafkaClients;
+use kstreams::{Clock, Error, KafkaStreams, Result, SystemClock, client_settings};
 
 use crate::catalog::{self, TopologySpec};
+use crate::clickhouse::{self, Sink, SinkHandle};
 use crate::http::{HttpServer, Listener, Observed, Running, install_metrics};
 use crate::queries::{self, Peers, QueryService};
 use crate::settings::Settings;
@@ -20,12 +23,15 @@ use crate::{events, topics};
 /// What to run.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Names of topologies; all where none is given
+    /// Names of topologies, or clickhouse-sink; all where none is given
     pub topologies: Vec<String>,
 }
 
 /// The name of a topology that has ended, and how.
 type Ended = (&'static str, Result<()>);
+
+/// Asks one of them to stop in order.
+type Stop = Box<dyn Fn()>;
 
 /// Between two looks at the signals.
 const LOOK: Duration = Duration::from_millis(50);
@@ -35,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// # Errors
 /// What was in the way of the start, the first topology's failure, or that the stop took too long.
 pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
-    let specs = catalog::select(&args.topologies)?;
+    let (specs, with_sink) = select(&args.topologies, settings)?;
     let metrics = install_metrics()?;
     let mut settings = settings.clone();
     // First, because the clients tell the group where this instance can be asked.
@@ -55,7 +61,13 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
         .iter()
         .map(|(name, client)| Running { name: (*name).to_owned(), handle: client.handle() })
         .collect();
-    let observed = running.iter().map(|one| Arc::new(one.clone()) as Arc<dyn Observed>).collect();
+    let sink = match with_sink {
+        true => Some((SinkHandle::default(), sink(settings)?)),
+        false => None,
+    };
+    let mut observed: Vec<Arc<dyn Observed>> =
+        running.iter().map(|one| Arc::new(one.clone()) as Arc<dyn Observed>).collect();
+    observed.extend(sink.iter().map(|(handle, _)| Arc::new(handle.clone()) as Arc<dyn Observed>));
     let server = match listener {
         None => None,
         Some(listener) => {
@@ -66,12 +78,75 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
     if let Some(server) = &server {
         tracing::info!(address = %server.address(), "serving /metrics, /health, /topology, /tasks, /query");
     }
-    let handles: Vec<Handle> = running.into_iter().map(|one| one.handle).collect();
+    let mut stops: Vec<Stop> = Vec::new();
+    for Running { handle, .. } in running {
+        stops.push(Box::new(move || handle.close()));
+    }
     for (name, client) in clients {
         launch(name, client, ended.clone())?;
     }
+    if let Some((handle, sink)) = sink {
+        launch_sink(sink, handle.clone(), ended.clone())?;
+        stops.push(Box::new(move || handle.close()));
+    }
     let timeout = Duration::from_millis(settings.kafka.close_timeout_ms);
-    wait(&inbox, &signals, &handles, timeout)
+    wait(&inbox, &signals, &stops, timeout)
+}
+
+/// The topologies that were named, and whether the sink was: without names all, and the sink where it has an address.
+fn select(names: &[String], settings: &Settings) -> Result<(Vec<&'static TopologySpec>, bool)> {
+    let is_configured = !settings.clickhouse.url.is_empty();
+    if names.is_empty() {
+        return Ok((catalog::select(names)?, is_configured));
+    }
+    let (sink, topologies): (Vec<String>, Vec<String>) =
+        names.iter().cloned().partition(|name| name == clickhouse::NAME);
+    if !sink.is_empty() && !is_configured {
+        return Err(Error::invalid(format!(
+            "setting clickhouse.url: found nothing, wanted the address that {} writes to",
+            clickhouse::NAME
+        )));
+    }
+    let specs = if topologies.is_empty() { Vec::new() } else { catalog::select(&topologies)? };
+    Ok((specs, !sink.is_empty()))
+}
+
+/// Checks what the sink needs of Kafka and the registry; ClickHouse itself is waited for.
+fn sink(settings: &Settings) -> Result<Sink> {
+    let config = settings.streams_config(clickhouse::NAME);
+    let clients = LibrdkafkaClients::new(client_settings(&config))?;
+    let found =
+        clients.admin()?.describe_topics(&[clickhouse::TOPIC], settings.request_timeout())?;
+    if found.is_empty() {
+        return Err(Error::invalid(format!(
+            "found no topic \"{}\", wanted by {}; run `aggregator topics apply`",
+            clickhouse::TOPIC,
+            clickhouse::NAME
+        )));
+    }
+    let schemas = super::schema_cache(settings)?;
+    events::check_registered(&schemas, &[clickhouse::TOPIC])
+        .map_err(|error| super::about_registry(error, settings))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    Ok(Sink {
+        clients: Arc::new(clients),
+        serde: events::serdes(&schemas, &clock)?.audit,
+        settings: settings.clickhouse.clone(),
+        request_timeout: settings.request_timeout(),
+    })
+}
+
+fn launch_sink(sink: Sink, handle: SinkHandle, inbox: Sender<Ended>) -> Result<()> {
+    let run = move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| sink.run(&handle)))
+            .unwrap_or_else(|_| Err(Error::fatal("the sink panicked")));
+        let _ = inbox.send((clickhouse::NAME, ended)); // as with the topologies
+    };
+    std::thread::Builder::new()
+        .name(clickhouse::NAME.to_owned())
+        .spawn(run)
+        .map(drop)
+        .map_err(|error| Error::fatal("cannot start a thread").with_source(error))
 }
 
 /// Answers questions with what runs here, and the other instances of every topology.
@@ -130,13 +205,13 @@ fn launch(name: &'static str, mut client: KafkaStreams, inbox: Sender<Ended>) ->
 fn wait(
     inbox: &Receiver<Ended>,
     signals: &Signals,
-    handles: &[Handle],
+    stops: &[Stop],
     timeout: Duration,
 ) -> Result<()> {
     let clock = SystemClock::default();
     let mut deadline: Option<Duration> = None;
     let mut outcome = Ok(());
-    let mut running = handles.len();
+    let mut running = stops.len();
     while running > 0 {
         match inbox.recv_timeout(LOOK) {
             Ok((name, ended)) => {
@@ -155,12 +230,12 @@ fn wait(
         }
         let now = clock.monotonic();
         match deadline {
-            None if count > 0 || running < handles.len() => {
+            None if count > 0 || running < stops.len() => {
                 if running > 0 {
                     tracing::info!("stopping in order; a second signal stops at once");
                 }
                 deadline = Some(now + timeout);
-                handles.iter().for_each(Handle::close);
+                stops.iter().for_each(|stop| stop());
             }
             Some(deadline) if now > deadline && running > 0 => {
                 return outcome.and(Err(Error::fatal(format!(

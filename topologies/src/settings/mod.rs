@@ -18,7 +18,8 @@ pub use layers::{Loaded, Origin};
 pub use show::{HIDDEN, is_secret};
 
 use crate::{
-    audit_fanout, contractor_access, delivery, hr_documents, manager_assignment, notifications,
+    audit_fanout, clickhouse, contractor_access, delivery, hr_documents, manager_assignment,
+    notifications,
 };
 
 /// Every setting.
@@ -45,6 +46,8 @@ pub struct Settings {
     pub contractor_access: contractor_access::settings::Settings,
     /// Rules of the topology hr-documents.
     pub hr_documents: hr_documents::settings::Settings,
+    /// The ClickHouse sink.
+    pub clickhouse: clickhouse::Settings,
     /// Settings of every Kafka client, by librdkafka's names (TLS, SASL …).
     pub client: BTreeMap<String, String>,
     /// Settings of consumers only.
@@ -295,6 +298,9 @@ impl Settings {
         self.hr_documents
             .validate()
             .map_err(|text| Error::invalid(format!("setting hr_documents.{text}")))?;
+        self.clickhouse
+            .validate()
+            .map_err(|text| Error::invalid(format!("setting clickhouse.{text}")))?;
         let bind = &self.http.bind;
         if !bind.is_empty() && bind.parse::<std::net::SocketAddr>().is_err() {
             return Err(Error::invalid(format!(

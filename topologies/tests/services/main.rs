@@ -2,6 +2,8 @@
 //! Run by `make test`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clickhouse;
+mod clickhouse_server;
 #[path = "../broker/load.rs"]
 #[allow(dead_code, reason = "shared with the claims about manager-assignment")]
 mod load;
