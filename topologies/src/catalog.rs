@@ -153,6 +153,8 @@ fn build(
 pub fn queries(topology: &str) -> Option<&'static dyn Queries> {
     match topology {
         manager_assignment::NAME => Some(manager_assignment::queries::QUERIES),
+        contractor_access::NAME => Some(contractor_access::queries::QUERIES),
+        hr_documents::NAME => Some(hr_documents::queries::QUERIES),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ pub mod by_contractor;
 pub mod by_request;
 mod edges;
 mod processors;
+pub mod queries;
 pub mod rules;
 pub mod settings;
 mod stores;

@@ -18,12 +18,12 @@ use super::by_contractor::{self, ContractorEntry, ContractorState, Grant, Waitin
 use super::by_request::{self, RequestEntry, RequestState};
 use super::rules::{ContractorId, RequestId};
 
-const REQUESTS: &str = "requests";
+pub(super) const REQUESTS: &str = "requests";
 const REQUEST_WAITS: &str = "request-waits";
 const CLOSED: &str = "closed-requests";
-const CONTRACTORS: &str = "contractors";
-const GRANTS: &str = "grants";
-const WAITING: &str = "waiting-decisions";
+pub(super) const CONTRACTORS: &str = "contractors";
+pub(super) const GRANTS: &str = "grants";
+pub(super) const WAITING: &str = "waiting-decisions";
 const DECISION_WAITS: &str = "decision-waits";
 const ENDS: &str = "contractor-ends";
 
@@ -239,7 +239,7 @@ impl<K, V> ContractorState for ContractorStores<'_, '_, '_, K, V> {
 }
 
 /// The key of what is between a contractor and a request; those of a contractor share their beginning.
-fn pair_key(id: ContractorId, of: RequestId) -> Vec<u8> {
+pub(super) fn pair_key(id: ContractorId, of: RequestId) -> Vec<u8> {
     [ordered(id), ordered(of)].concat()
 }
 

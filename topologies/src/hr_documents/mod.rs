@@ -9,6 +9,7 @@ pub mod by_request;
 pub mod contracts;
 mod edges;
 mod processors;
+pub mod queries;
 pub mod rules;
 pub mod settings;
 mod stores;

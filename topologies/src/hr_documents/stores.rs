@@ -21,13 +21,13 @@ use super::by_request::{Due, Paperwork, RequestEntry, RequestState};
 use super::contracts::Contract;
 use super::rules::{ContractorId, RequestId};
 
-const REQUESTS: &str = "requests";
-const PAPERWORK: &str = "paperwork";
+pub(super) const REQUESTS: &str = "requests";
+pub(super) const PAPERWORK: &str = "paperwork";
 const REQUEST_WAITS: &str = "request-waits";
 const CLOSED: &str = "closed-requests";
 const DOCUMENTS: &str = "documents";
 const DOCUMENT_ENDS: &str = "document-ends";
-const CONTRACTS: &str = "contracts";
+pub(super) const CONTRACTS: &str = "contracts";
 
 /// Stores of the by-request processor.
 pub(super) const REQUEST_STORES: &[&str] = &[REQUESTS, PAPERWORK, REQUEST_WAITS, CLOSED];

@@ -1,10 +1,8 @@
 //! What manager-assignment can tell: where a request is, who has it, who waits, what a manager has in hand.
 
 use kstreams::serdes::DefaultSerde as _;
-use kstreams::store::{KeyValueViewIter, ReadOnlyKeyValueStore};
-use kstreams::{Error, Handle, QueryableStoreTypes, Result, StoreQueryParameters};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use kstreams::store::KeyValueViewIter;
+use kstreams::{Handle, Result};
 use serde_json::{Value, json};
 
 use super::NAME;
@@ -15,7 +13,9 @@ use super::rules::{ManagerId, RequestId};
 use super::serdes::{manager_key, queue_prefix, read_place_key, region_of};
 use super::stores::{DIRECTORY, HELD, MANAGERS, PLACES, REQUESTS};
 use crate::codec::Present;
-use crate::queries::{ENTRIES_MAX, Queries, Question, Reads, unknown_read};
+use crate::queries::{
+    ENTRIES_MAX, Queries, Question, Reads, from_json, get, number, open, to_json, unknown_read,
+};
 
 /// The queries of this topology.
 pub static QUERIES: &dyn Queries = &ManagerAssignment;
@@ -151,26 +151,6 @@ fn region_partition(reads: &Reads<'_>, region: &str) -> Result<i32> {
     reads.handle.partition_for_key(HELD, &region.to_owned(), &String::serde())
 }
 
-fn open<K: 'static, V: 'static>(
-    handle: &Handle,
-    store: &str,
-    partition: i32,
-) -> Result<ReadOnlyKeyValueStore<K, V>> {
-    let store_type = QueryableStoreTypes::key_value_store::<K, V>();
-    handle.store(
-        &StoreQueryParameters::from_name_and_type(store, store_type).with_partition(partition),
-    )
-}
-
-fn get<K: 'static, V: 'static>(
-    handle: &Handle,
-    store: &str,
-    partition: i32,
-    key: &K,
-) -> Result<Option<V>> {
-    open(handle, store, partition)?.get(key)
-}
-
 fn held_by(handle: &Handle, partition: i32, manager: ManagerId) -> Result<Value> {
     let held = open::<RequestId, Held>(handle, HELD, partition)?;
     let mut requests = Vec::new();
@@ -227,21 +207,4 @@ fn shown(region: &str, place: &Place) -> Value {
         "escalated": place.queue == Queue::Escalated,
         "filed_at_ms": place.opened_at_ms,
     })
-}
-
-fn number(argument: &str) -> Result<i64> {
-    argument.parse().map_err(|_| {
-        Error::invalid(format!("found argument \"{argument}\", wanted a whole number"))
-    })
-}
-
-fn to_json(value: impl Serialize) -> Result<Value> {
-    serde_json::to_value(value).map_err(|e| Error::fatal("cannot show an entry").with_source(e))
-}
-
-/// What another instance read; the instances may be of different versions.
-fn from_json<T: DeserializeOwned>(value: Option<Value>) -> Result<T> {
-    let wrong = "found an entry of another form; the instances run different versions";
-    let value = value.ok_or_else(|| Error::invalid(wrong))?;
-    serde_json::from_value(value).map_err(|e| Error::invalid(wrong).with_source(e))
 }

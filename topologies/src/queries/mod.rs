@@ -10,6 +10,7 @@
 //! commits may lie.
 
 mod peers;
+mod read;
 mod routes;
 mod service;
 mod text;
@@ -20,9 +21,11 @@ use kstreams::{Error, ErrorKind, Handle, Result, SystemClock};
 use serde_json::Value;
 
 pub use peers::{Peers, ask};
+pub use read::{from_json, get, number, open, to_json};
 pub(crate) use routes::router;
 pub use service::QueryService;
 pub use text::render;
+pub(crate) use text::utc;
 
 /// How often a read looks for its partition's owner before it gives up; a rebalance takes about a second.
 const ATTEMPTS_MAX: u32 = 10;
@@ -83,7 +86,7 @@ impl Question {
 }
 
 /// A text as part of a query string.
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

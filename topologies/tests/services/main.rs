@@ -12,3 +12,4 @@ mod reference;
 #[path = "../broker/site.rs"]
 #[allow(dead_code, reason = "shared with the claims about manager-assignment")]
 mod site;
+mod whole_story;
