@@ -363,6 +363,15 @@ impl StateStore for SuppressBuffer {
         self.position
     }
 
+    fn times(&self) -> Vec<i64> {
+        vec![self.stream_time.committed.as_millis()]
+    }
+
+    fn keep_times(&mut self, times: &[i64]) {
+        let Some(time) = times.first().copied().map(Timestamp::from_millis) else { return };
+        self.stream_time = StreamTime { now: time, accepted: time, committed: time };
+    }
+
     fn restore(&mut self, records: &[ChangelogRecord], position: i64) -> Result<()> {
         for record in records {
             let wrong = || {
