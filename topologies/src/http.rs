@@ -314,6 +314,10 @@ mod tests {
         assert_eq!((status("/health/live"), status("/health/ready")), ("200".into(), "503".into()));
         *fake.0.lock().unwrap() = State::Running;
         assert_eq!((status("/health/live"), status("/health/ready")), ("200".into(), "200".into()));
+        crate::health::set("test-mail", "", Some("down"));
+        let ready = ask(server.address(), "/health/ready");
+        assert!(ready.contains("\"test-mail\":\"down\"") && ready[9..12] == *"200", "{ready}");
+        crate::health::set("test-mail", "", None);
         *fake.0.lock().unwrap() = State::Error;
         assert_eq!((status("/health/live"), status("/health/ready")), ("503".into(), "503".into()));
         assert!(ask(server.address(), "/health/live").contains("\"failure\":\"broken\""));
