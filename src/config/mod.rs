@@ -51,6 +51,14 @@ pub struct StreamsConfig {
     pub input_buffer_bytes_max: usize,
     /// `max.task.idle.ms`; `None` is -1.
     pub max_task_idle: Option<Duration>,
+    /// How long all input of a task has to be silent before its windows go on closing by the wall clock; `None`: never, final results wait
+    /// for the next record. Not in Kafka Streams. Once input is silent for so long, stream time moves on as wall-clock time does; records that
+    /// come later but are older than that may be late. It takes a live broker for silence only as far as its last answer, so choose
+    /// more than the longest outage that shall cost nothing.
+    pub idle_timeout: Option<Duration>,
+    /// How far ahead of the wall clock a record's timestamp may be; what is further is a bad record, before it can close windows for all
+    /// others of its partition. `None`: any time is taken, as in Kafka Streams.
+    pub future_skew_max: Option<Duration>,
     /// `statestore.cache.max.bytes`: row caches, over all stores of the process.
     pub store_cache_bytes_max: usize,
     /// `statestore.uncommitted.max.bytes` (KIP-892): a stream thread commits early above it.
@@ -100,6 +108,8 @@ impl StreamsConfig {
             buffered_records_per_partition: 1000,
             input_buffer_bytes_max: 16 << 20,
             max_task_idle: Some(Duration::ZERO),
+            idle_timeout: None,
+            future_skew_max: None,
             store_cache_bytes_max: 32 << 20,
             uncommitted_bytes_max: 32 << 20,
             rocksdb_memory_bytes_max: 64 << 20,
@@ -149,6 +159,9 @@ impl StreamsConfig {
         if self.buffered_records_per_partition == 0 {
             return refuse("buffered.records.per.partition", &0, "at least 1");
         }
+        if self.idle_timeout.is_some_and(|timeout| timeout < IDLE_TIMEOUT_MIN) {
+            return refuse("idle.timeout.ms", &self.idle_timeout, "at least 10 ms, or none");
+        }
         if self.is_exactly_once() && self.transaction_timeout < self.commit_interval {
             let found = self.transaction_timeout;
             return refuse("transaction.timeout.ms", &found, "no less than commit.interval.ms");
@@ -176,6 +189,9 @@ fn is_address(text: &str) -> bool {
     let named = |c: char| c.is_ascii_alphanumeric() || ".-_:%[]".contains(c);
     !host.is_empty() && host.chars().all(named) && port.parse().is_ok_and(|port: u16| port > 0)
 }
+
+/// Looking for silence more often would keep a thread busy.
+const IDLE_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
 /// librdkafka settings that the engine decides.
 const FORCED: &[(&str, &str)] = &[
@@ -220,6 +236,8 @@ mod tests {
         assert_eq!(text, "setting num.stream.threads: found 0, wanted at least 1");
         let text = refused(|config| config.application_server = "node1".into());
         assert!(text.starts_with("setting application.server: found \"node1\""), "{text}");
+        let text = refused(|config| config.idle_timeout = Some(Duration::ZERO));
+        assert!(text.starts_with("setting idle.timeout.ms: found Some(0ns), wanted"), "{text}");
         let text = refused(|config| config.transaction_timeout = Duration::from_millis(1));
         assert!(text.contains("transaction.timeout.ms"), "{text}");
     }

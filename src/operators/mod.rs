@@ -9,6 +9,7 @@ mod change_serde;
 mod count_windows;
 mod deduplicate;
 mod foreign_key;
+mod idle;
 mod join;
 mod outer_join_store;
 mod self_join;

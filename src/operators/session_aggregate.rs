@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::Change;
+use super::idle::IdleTime;
 use super::window_aggregate::{Aggregation, Closed, Emit, forward_closed};
 use super::windows::{SessionWindows, millis};
 use crate::error::Result;
 use crate::nullable::Nullable;
-use crate::processor::{Processor, ProcessorContext, StoreHandle};
+use crate::processor::{Processor, ProcessorContext, PunctuatorId, StoreHandle};
 use crate::record::{Headers, Record};
-use crate::store::SessionStore;
+use crate::store::{SessionStore, StateStore as _};
 use crate::time::Timestamp;
 use crate::windowed::{Window, Windowed};
 
@@ -27,6 +28,7 @@ pub(crate) struct SessionAggregate<K: Nullable, VA, A, M> {
     grace_ms: i64,
     merged: Vec<(Window, VA)>,
     closed: Closed<K::NonNull, VA>,
+    idle: IdleTime,
 }
 
 impl<K: Nullable, VA, A, M> SessionAggregate<K, VA, A, M> {
@@ -47,6 +49,7 @@ impl<K: Nullable, VA, A, M> SessionAggregate<K, VA, A, M> {
             grace_ms: millis(windows.grace),
             merged: Vec::new(),
             closed: Vec::new(),
+            idle: IdleTime::default(),
         }
     }
 
@@ -106,10 +109,13 @@ where
     fn remove_merged(
         &mut self,
         key: &K::NonNull,
+        at: Timestamp,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
         for (window, value) in std::mem::take(&mut self.merged) {
-            context.store(self.handle()).remove(key, window)?;
+            let store = context.store(self.handle());
+            store.set_record_timestamp(at);
+            store.remove(key, window)?;
             let old = self.emit.send_old.then_some(value);
             self.forward(key, window, Change::latest(None, old), context)?;
         }
@@ -157,6 +163,9 @@ where
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
         self.handle = Some(context.state_store(&self.store)?);
+        if self.emit.is_final() {
+            IdleTime::schedule(context);
+        }
         Ok(())
     }
 
@@ -179,10 +188,13 @@ where
             context.drop_record("late");
         } else {
             if session != Window::new(timestamp, timestamp) {
-                self.remove_merged(&key, context)?;
+                self.remove_merged(&key, timestamp, context)?;
             }
             let new = self.aggregation.add(&key, value, aggregate);
+            // The changelog carries the time of the record that came here, which may be another than that of the task's record: stream time is
+            // restored from it.
             let store = context.store(self.handle());
+            store.set_record_timestamp(timestamp);
             match &new {
                 Some(new) => store.put(&key, session, new)?,
                 None => store.remove(&key, session)?,
@@ -193,5 +205,21 @@ where
             self.forward_final(before, now, &headers, context)?;
         }
         Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: PunctuatorId,
+        _: Timestamp,
+        context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
+    ) -> Result<()> {
+        let (handle, operator) = (self.handle(), self.emit.operator);
+        let stream_time = context.store(handle).stream_time(operator);
+        let Some(time) = self.idle.advance(stream_time, context) else { return Ok(()) };
+        let (before, now) = context.store(handle).advance_stream_time(operator, time);
+        if before == Some(now) {
+            return Ok(());
+        }
+        self.forward_final(before, now, &Headers::default(), context)
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::Change;
+use super::idle::IdleTime;
 use super::window_aggregate::{Aggregation, Closed, Emit, forward_closed};
 use super::windows::{SlidingWindows, millis};
 use crate::error::Result;
 use crate::nullable::Nullable;
-use crate::processor::{Processor, ProcessorContext, StoreHandle};
+use crate::processor::{Processor, ProcessorContext, PunctuatorId, StoreHandle};
 use crate::record::{Headers, Record};
-use crate::store::{Direction, WindowStore};
+use crate::store::{Direction, StateStore as _, WindowStore};
 use crate::time::Timestamp;
 use crate::windowed::{Window, Windowed};
 
@@ -28,6 +29,7 @@ pub(crate) struct SlidingAggregate<K: Nullable, VA, A> {
     /// Windows of the key around the record in hand.
     found: Vec<Found<VA>>,
     closed: Closed<K::NonNull, VA>,
+    idle: IdleTime,
 }
 
 /// A window in the store.
@@ -66,6 +68,7 @@ impl<K: Nullable, VA, A> SlidingAggregate<K, VA, A> {
             grace_ms: millis(windows.grace),
             found: Vec::new(),
             closed: Vec::new(),
+            idle: IdleTime::default(),
         }
     }
 
@@ -119,7 +122,10 @@ where
         let store = context.store(self.handle());
         match &new {
             Some(new) => store.put_with_timestamp(&hand.key, new, window.start, timestamp)?,
-            None => store.delete(&hand.key, window.start)?,
+            None => {
+                store.set_record_timestamp(timestamp);
+                store.delete(&hand.key, window.start)?;
+            }
         }
         if self.emit.is_final() {
             return Ok(());
@@ -317,6 +323,9 @@ where
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
         self.handle = Some(context.state_store(&self.store)?);
+        if self.emit.is_final() {
+            IdleTime::schedule(context);
+        }
         Ok(())
     }
 
@@ -347,5 +356,21 @@ where
             self.forward_final(before, now, &hand.headers, context)?;
         }
         Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: PunctuatorId,
+        _: Timestamp,
+        context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
+    ) -> Result<()> {
+        let (handle, operator) = (self.handle(), self.emit.operator);
+        let stream_time = context.store(handle).stream_time(operator);
+        let Some(time) = self.idle.advance(stream_time, context) else { return Ok(()) };
+        let (before, now) = context.store(handle).advance_stream_time(operator, time);
+        if before == Some(now) {
+            return Ok(());
+        }
+        self.forward_final(before, now, &Headers::default(), context)
     }
 }

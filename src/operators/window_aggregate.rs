@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::Change;
+use super::idle::IdleTime;
 use super::windows::{EmitStrategy, Windows, millis};
 use crate::error::Result;
 use crate::nullable::Nullable;
-use crate::processor::{Processor, ProcessorContext, StoreHandle};
+use crate::processor::{Processor, ProcessorContext, PunctuatorId, StoreHandle};
 use crate::record::{Headers, Record};
-use crate::store::WindowStore;
+use crate::store::{StateStore as _, WindowStore};
 use crate::time::Timestamp;
 use crate::windowed::{Window, Windowed};
 
@@ -93,6 +94,7 @@ pub(crate) struct WindowAggregate<K: Nullable, VA, A> {
     grace_ms: i64,
     matched: Vec<Window>,
     closed: Closed<K::NonNull, VA>,
+    idle: IdleTime,
 }
 
 impl<K: Nullable, VA, A> WindowAggregate<K, VA, A> {
@@ -103,8 +105,18 @@ impl<K: Nullable, VA, A> WindowAggregate<K, VA, A> {
         emit: Emit,
     ) -> Self {
         let (size_ms, grace_ms) = (millis(windows.size()), millis(windows.grace_period()));
-        let (matched, closed) = (Vec::new(), Vec::new());
-        Self { store, windows, aggregation, emit, handle: None, size_ms, grace_ms, matched, closed }
+        Self {
+            store,
+            windows,
+            aggregation,
+            emit,
+            handle: None,
+            size_ms,
+            grace_ms,
+            matched: Vec::new(),
+            closed: Vec::new(),
+            idle: IdleTime::default(),
+        }
     }
 
     fn handle(&self) -> StoreHandle<WindowStore<K::NonNull, VA>> {
@@ -137,7 +149,10 @@ where
         let new = self.aggregation.add(&key, value, old);
         match &new {
             Some(new) => store.put_with_timestamp(&key, new, window.start, timestamp)?,
-            None => store.delete(&key, window.start)?,
+            None => {
+                store.set_record_timestamp(timestamp);
+                store.delete(&key, window.start)?;
+            }
         }
         if self.emit.is_final() {
             return Ok(());
@@ -193,6 +208,9 @@ where
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
         self.handle = Some(context.state_store(&self.store)?);
+        if self.emit.is_final() {
+            IdleTime::schedule(context);
+        }
         Ok(())
     }
 
@@ -225,5 +243,21 @@ where
             self.forward_final(before, now, &headers, context)?;
         }
         Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: PunctuatorId,
+        _: Timestamp,
+        context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
+    ) -> Result<()> {
+        let (handle, operator) = (self.handle(), self.emit.operator);
+        let stream_time = context.store(handle).stream_time(operator);
+        let Some(time) = self.idle.advance(stream_time, context) else { return Ok(()) };
+        let (before, now) = context.store(handle).advance_stream_time(operator, time);
+        if before == Some(now) {
+            return Ok(());
+        }
+        self.forward_final(before, now, &Headers::default(), context)
     }
 }

@@ -215,6 +215,16 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
         self.frame.task.emit_interval
     }
 
+    /// How long input has to be silent before time goes on by the wall clock.
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        self.frame.task.idle_timeout
+    }
+
+    /// Since when, by the wall clock, the task has had nothing left to process and nothing to wait for.
+    pub(crate) fn silent_since(&self) -> Option<Timestamp> {
+        self.frame.task.silent_since
+    }
+
     /// Counts the record in hand as dropped, for a reason out of a closed set.
     pub(crate) fn drop_record(&mut self, reason: &'static str) {
         self.frame.task.dropped.push((self.node, reason));

@@ -59,6 +59,10 @@ pub(crate) struct TaskState {
     pub(crate) times: TaskTimes,
     /// The shortest wall-clock time between two searches for results of closed windows.
     pub(crate) emit_interval: Duration,
+    /// How long input has to be silent before time goes on by the wall clock.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Since when, by the wall clock, nothing has been left to process; `None`: something has.
+    pub(crate) silent_since: Option<Timestamp>,
     pub(crate) commit_requested: bool,
     /// What processors keep with the committed offsets.
     pub(crate) metadata: ProcessorMetadata,

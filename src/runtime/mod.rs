@@ -275,6 +275,8 @@ fn task_settings(config: &StreamsConfig, components: &Components) -> TaskSetting
         store_cache_bytes_max: config.store_cache_bytes_max,
         handlers: Arc::new(components.handlers.clone()),
         emit_interval: EMIT_INTERVAL,
+        idle_timeout: config.idle_timeout,
+        future_skew_max: config.future_skew_max,
         clock: components.clock.clone(),
         engines: components.engines.clone(),
     }

@@ -46,8 +46,9 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn state(&self) -> RowState {
-        self.state
+    /// Whether it is known that the engine has no such entry.
+    pub(super) fn is_absent(&self) -> bool {
+        self.value.is_none() && self.state == RowState::Clean
     }
 
     fn bytes(&self) -> usize {

@@ -144,6 +144,12 @@ impl SegmentedStore {
         self.visible_from().saturating_sub(self.additional_ms)
     }
 
+    /// An operator's stream time.
+    pub(super) fn stream_time(&self, operator: usize) -> Option<i64> {
+        let time = self.state.stream_times.get(operator).copied()?;
+        (time != NOTHING_OBSERVED).then_some(time)
+    }
+
     /// Moves an operator's stream time, which never goes back; returns it as it was and as it is. It is undone, rewound and kept with the
     /// store's rows. After a restoration from the changelog operator 0 goes on where the newest record was, others begin anew.
     pub(super) fn advance_stream_time(&mut self, operator: usize, time: i64) -> (Option<i64>, i64) {
@@ -192,7 +198,9 @@ impl SegmentedStore {
         }
         self.write_row(parts);
         match (value, timestamp) {
-            (None, _) => self.store.delete(&self.row),
+            // Stream time is restored from the changelog, so a record that moves it must leave a trace there. Java's stores, too, log every
+            // deletion.
+            (None, _) => self.store.delete_always(&self.row),
             (Some(value), None) => self.store.put(&self.row, value),
             (Some(value), Some(timestamp)) => {
                 self.store.put_with_timestamp(&self.row, value, timestamp);

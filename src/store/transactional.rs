@@ -131,6 +131,16 @@ impl TransactionalStore {
 
     /// Deletes `key`. A key known not to exist costs nothing; otherwise the changelog gets a tombstone.
     pub fn delete(&mut self, key: &[u8]) {
+        if self.rows.find(self.rows.hash(key), key).is_some_and(|id| self.rows.row(id).is_absent())
+        {
+            return;
+        }
+        self.change(key, None, self.record_timestamp);
+    }
+
+    /// As [`delete`](Self::delete), with a tombstone on the changelog even where it is known that there is nothing to delete: its timestamp
+    /// counts.
+    pub(super) fn delete_always(&mut self, key: &[u8]) {
         self.change(key, None, self.record_timestamp);
     }
 
@@ -251,10 +261,6 @@ impl TransactionalStore {
             self.add_dirty(id);
             return;
         };
-        let row = self.rows.row(id);
-        if value.is_none() && row.value.is_none() && row.state() == RowState::Clean {
-            return;
-        }
         let value = value.map(Bytes::copy_from_slice);
         let before = self.rows.replace(id, value, timestamp, RowState::Dirty);
         if before.state == RowState::Clean {

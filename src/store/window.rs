@@ -296,6 +296,11 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         WindowedIter { scan: self.segments.scan_closed(query), codec: &self.codec, window_size_ms }
     }
 
+    /// An operator's stream time; `None` before its first record.
+    pub(crate) fn stream_time(&self, operator: usize) -> Option<Timestamp> {
+        self.segments.stream_time(operator).map(Timestamp::from_millis)
+    }
+
     /// Moves an operator's stream time; returns it as it was and as it is. It is part of the store: undone with a failed record, rewound
     /// with an abort, and there again after a restart.
     pub(crate) fn advance_stream_time(

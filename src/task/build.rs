@@ -36,6 +36,10 @@ pub(crate) struct TaskSettings {
     pub(crate) handlers: Arc<ErrorHandlers>,
     /// The shortest wall-clock time between two searches for results of closed windows.
     pub(crate) emit_interval: Duration,
+    /// How long input has to be silent before time goes on by the wall clock.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// How far ahead of the wall clock a record may be.
+    pub(crate) future_skew_max: Option<Duration>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Where persistent stores live.
     pub(crate) engines: Arc<dyn Engines>,
@@ -192,6 +196,7 @@ impl TaskBuilder {
             stores: stores.into_iter().map(|store| store.store).collect(),
             group: PartitionGroup::new(&source_nodes, self.settings.max_task_idle),
             handlers: self.settings.handlers.clone(),
+            future_skew_max: self.settings.future_skew_max,
             dead_letter_handles: vec![None; partitions.len()],
             dead_letter_topics,
             handles: TopicHandles::default(),
@@ -246,6 +251,8 @@ impl TaskBuilder {
             punctuations: PunctuationQueue::default(),
             times: TaskTimes::default(),
             emit_interval: self.settings.emit_interval,
+            idle_timeout: self.settings.idle_timeout,
+            silent_since: None,
             commit_requested: false,
             metadata: ProcessorMetadata::default(),
             dropped: Vec::new(),

@@ -195,6 +195,7 @@ impl StreamTask {
         self.group.clear();
         self.state.stream_time = self.group.stream_time();
         self.state.metadata.rewind();
+        self.state.silent_since = None;
         self.attempt = 0;
         self.has_effects = false;
         self.state.commit_requested = false;

@@ -91,6 +91,11 @@ impl PartitionGroup {
         self.queues[partition].caught_up = caught_up;
     }
 
+    /// Whether nothing is left, here or on the broker, as far as was seen.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.queues.iter().all(|queue| queue.caught_up && queue.records.is_empty())
+    }
+
     /// The first record of a queue is done.
     pub(crate) fn pop(&mut self, partition: usize) {
         let queue = &mut self.queues[partition];

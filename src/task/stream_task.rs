@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::RecordSink;
 use super::handover::{TopicHandles, check_sizes, send_all};
@@ -56,6 +57,7 @@ pub(crate) struct StreamTask {
     pub(super) handles: TopicHandles,
     pub(super) dead_letter_handles: Vec<Option<TopicHandle>>,
     pub(super) metrics: TaskMetrics,
+    pub(super) future_skew_max: Option<Duration>,
     /// Attempts at the first record of the queue in hand.
     pub(super) attempt: u32,
     pub(super) has_effects: bool,
@@ -140,8 +142,14 @@ impl StreamTask {
         now: Timestamp,
         sink: &mut dyn RecordSink,
     ) -> Result<Step> {
-        self.load_heads(sink)?;
-        let Some(partition) = self.group.next(now) else { return Ok(Step::Idle) };
+        self.load_heads(now, sink)?;
+        let Some(partition) = self.group.next(now) else {
+            if self.state.silent_since.is_none() && self.group.is_drained() {
+                self.state.silent_since = Some(now);
+            }
+            return Ok(Step::Idle);
+        };
+        self.state.silent_since = None;
         let time = self.group.queues[partition].head.expect("the chosen queue has a head");
         self.state.stream_time = self.state.stream_time.max(Some(time));
         self.set_current(partition, time);
@@ -201,7 +209,7 @@ impl StreamTask {
     }
 
     /// Reads the first record of every queue into its source node; those that cannot be read are dealt with.
-    fn load_heads(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
+    fn load_heads(&mut self, now: Timestamp, sink: &mut dyn RecordSink) -> Result<()> {
         for partition in 0..self.group.queues.len() {
             while self.group.queues[partition].head.is_none() {
                 let queue = &self.group.queues[partition];
@@ -214,6 +222,7 @@ impl StreamTask {
                     node.borrow_mut().load(self.slots[partition], topic, raw, queue.partition_time)
                 }));
                 let source = queue.source;
+                let loaded = loaded.map(|loaded| self.check_future(loaded, now));
                 match loaded {
                     Ok(Ok(Some(time))) => self.group.queues[partition].head = Some(time),
                     Ok(Ok(None)) => {
@@ -235,6 +244,22 @@ impl StreamTask {
             }
         }
         Ok(())
+    }
+
+    /// A record too far ahead of the wall clock is a bad one: taken as it is, it would make all others late.
+    fn check_future(
+        &self,
+        loaded: Result<Option<Timestamp>>,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>> {
+        let (Ok(Some(time)), Some(skew)) = (&loaded, self.future_skew_max) else { return loaded };
+        if *time <= now + skew {
+            return loaded;
+        }
+        Err(Error::bad_record(format!(
+            "found timestamp {time}, {:?} ahead of the clock, wanted at most {skew:?}",
+            time.since(now)
+        )))
     }
 
     /// Asks the handler, and does what it says. Errors that are not the record's fault are passed up.

@@ -38,6 +38,10 @@ pub struct TestSettings {
     pub engines: Arc<dyn Engines>,
     /// The shortest wall-clock time between two searches for results of closed windows; none if not given, where [`KafkaStreams`](crate::KafkaStreams) has one second.
     pub emit_interval: Duration,
+    /// As [`StreamsConfig::idle_timeout`](crate::StreamsConfig::idle_timeout); input is silent whenever the driver is not piping.
+    pub idle_timeout: Option<Duration>,
+    /// As [`StreamsConfig::future_skew_max`](crate::StreamsConfig::future_skew_max), against the driver's clock.
+    pub future_skew_max: Option<Duration>,
     /// How many partitions the sinks' topics have, as partitioners are told; what they choose is read from one queue all the same.
     pub output_partitions: i32,
 }
@@ -50,6 +54,8 @@ impl Default for TestSettings {
             handlers: ErrorHandlers::default(),
             engines: Arc::new(MemoryEngines),
             emit_interval: Duration::ZERO,
+            idle_timeout: None,
+            future_skew_max: None,
             output_partitions: 1,
         }
     }
@@ -138,6 +144,8 @@ impl TopologyTestDriver {
             store_cache_bytes_max: 1 << 20,
             handlers: Arc::new(settings.handlers),
             emit_interval: settings.emit_interval,
+            idle_timeout: settings.idle_timeout,
+            future_skew_max: settings.future_skew_max,
             clock: Arc::new(clock.clone()),
             engines: settings.engines,
         };

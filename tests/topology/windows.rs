@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kstreams::store::{SessionStore, WindowStore};
-use kstreams::testing::TopologyTestDriver;
+use kstreams::testing::{TestSettings, TopologyTestDriver};
 use kstreams::{
     EmitStrategy, KTable, Materialized, Named, SessionWindows, SlidingWindows, StreamsBuilder,
     TimeWindows, Timestamp, UnlimitedWindows, Window, Windowed, WindowedBy, Windows,
@@ -36,6 +36,11 @@ impl Run {
     fn pipe(&self, key: &str, millis: i64) -> Vec<String> {
         let input = self.driver.input_topic::<String, String>("in");
         input.pipe_at(key.to_owned(), "v".to_owned(), at(millis)).unwrap();
+        self.read()
+    }
+
+    /// The changes that nobody has read yet.
+    fn read(&self) -> Vec<String> {
         let output = self.driver.output_topic::<String, Option<i64>>("out");
         let records = output.read_records().unwrap();
         let line = |record: &kstreams::Record<String, Option<i64>>| match record.value {
@@ -149,6 +154,66 @@ fn a_failed_record_leaves_neither_stream_time_nor_lost_results() {
         rows.map(|(key, count)| format!("{key}={count}")).collect::<Vec<_>>()
     };
     assert_eq!(run.driver.with_store("counts", rows).unwrap(), ["[k@10/20]=1"]);
+}
+
+fn on_close(windows: impl Windows, settings: TestSettings) -> Run {
+    let builder = StreamsBuilder::new();
+    builder
+        .stream::<String, String>("in")
+        .group_by_key()
+        .windowed_by(windows)
+        .emit_strategy(EmitStrategy::OnWindowClose)
+        .count()
+        .to_stream()
+        .select_key(|key, _| key.to_string())
+        .to("out");
+    let driver = TopologyTestDriver::with_settings(builder.build().unwrap(), settings).unwrap();
+    Run { driver }
+}
+
+#[test]
+fn final_results_come_when_input_goes_silent_if_asked_for() {
+    let windows = TimeWindows::of_size_and_grace(ms(100), ms(20));
+    let settings = TestSettings { idle_timeout: Some(ms(50)), ..TestSettings::default() };
+    let run = on_close(windows, settings);
+    assert_eq!(run.pipe("k", 1_000), NOTHING);
+    // Not silent for long enough, and then not long enough for the window and its grace period.
+    run.driver.advance_wall_clock_time(ms(49)).unwrap();
+    assert_eq!(run.read(), NOTHING);
+    run.driver.advance_wall_clock_time(ms(65)).unwrap();
+    assert_eq!(run.read(), NOTHING);
+    run.driver.advance_wall_clock_time(ms(20)).unwrap();
+    assert_eq!(run.read(), ["[k@1000/1100]=1 @1000"]);
+    run.driver.advance_wall_clock_time(ms(5_000)).unwrap();
+    assert_eq!(run.read(), NOTHING);
+    // Stream time has gone on: what is older is late, what is newer counts.
+    assert_eq!(run.pipe("k", 1_050), NOTHING);
+    assert_eq!(run.pipe("k", 6_300), NOTHING);
+    assert_eq!(run.pipe("k", 6_420), ["[k@6300/6400]=1 @6300"]);
+}
+
+#[test]
+fn without_an_idle_timeout_the_wall_clock_closes_nothing() {
+    let run = on_close(TimeWindows::of_size_with_no_grace(ms(100)), TestSettings::default());
+    assert_eq!(run.pipe("k", 0), NOTHING);
+    run.driver.advance_wall_clock_time(ms(100_000)).unwrap();
+    assert_eq!(run.read(), NOTHING);
+}
+
+#[test]
+fn a_record_too_far_in_the_future_closes_nothing_and_is_dead_lettered() {
+    let settings = TestSettings {
+        future_skew_max: Some(ms(1_000)),
+        start: at(10_000),
+        ..TestSettings::default()
+    };
+    let run = on_close(TimeWindows::of_size_with_no_grace(ms(100)), settings);
+    assert_eq!(run.pipe("k", 9_950), NOTHING);
+    assert_eq!(run.pipe("k", 11_001), NOTHING);
+    let letter = run.driver.read_raw("test-in-dlq").unwrap();
+    assert_eq!(letter.timestamp, at(11_001));
+    assert_eq!(run.pipe("k", 9_951), NOTHING);
+    assert_eq!(run.pipe("k", 11_000), ["[k@9900/10000]=2 @9951"]);
 }
 
 /// Calendar-like windows: the first of 10 ms, all others of 100.

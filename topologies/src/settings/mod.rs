@@ -233,6 +233,9 @@ impl Settings {
             buffered_records_per_partition: kafka.buffered_records_per_partition,
             input_buffer_bytes_max: kafka.input_buffer_max_bytes,
             max_task_idle: u64::try_from(kafka.max_task_idle_ms).ok().map(ms),
+            // No topology of this application has windows.
+            idle_timeout: None,
+            future_skew_max: None,
             store_cache_bytes_max: kafka.statestore_cache_max_bytes,
             uncommitted_bytes_max: kafka.statestore_uncommitted_max_bytes,
             rocksdb_memory_bytes_max: kafka.rocksdb_memory_max_bytes,
