@@ -148,6 +148,10 @@ impl PartitionConsumer {
     }
 }
 
+/// How often a partition's offsets are asked for again after an error that goes away by itself.
+const OFFSET_RETRIES_MAX: usize = 10;
+const OFFSET_RETRY_BACKOFF: Duration = Duration::from_millis(200);
+
 impl Consumer for PartitionConsumer {
     fn assign(&mut self, partition: &TopicPartition, start: StartOffset) -> Result<PartitionSlot> {
         if self.slots.iter().flatten().any(|slot| slot.partition == *partition) {
@@ -275,17 +279,28 @@ impl Consumer for PartitionConsumer {
     fn offsets(&mut self, partition: &TopicPartition, timeout: Duration) -> Result<(i64, i64)> {
         let topic = c_string(&partition.topic)?;
         let (mut low, mut high) = (0, 0);
-        // SAFETY: the handle lives, the name ends with NUL, the two numbers outlive the call.
-        let code = unsafe {
-            ffi::rd_kafka_query_watermark_offsets(
-                self.client.rk(),
-                topic.as_ptr(),
-                partition.partition,
-                &mut low,
-                &mut high,
-                millis(timeout),
-            )
+        let mut ask = || {
+            // SAFETY: the handle lives, the name ends with NUL, the two numbers outlive the call.
+            unsafe {
+                ffi::rd_kafka_query_watermark_offsets(
+                    self.client.rk(),
+                    topic.as_ptr(),
+                    partition.partition,
+                    &mut low,
+                    &mut high,
+                    millis(timeout),
+                )
+            }
         };
+        let mut code = ask();
+        // librdkafka does not ask again by itself where the partition has just been made, or has a new leader.
+        for _ in 0..OFFSET_RETRIES_MAX {
+            if !matches!(code.into(), Code::NotLeaderForPartition | Code::LeaderNotAvailable) {
+                break;
+            }
+            std::thread::park_timeout(OFFSET_RETRY_BACKOFF);
+            code = ask();
+        }
         error::check(code, || format!("asking for the offsets of {partition}"))?;
         Ok((low, high))
     }
