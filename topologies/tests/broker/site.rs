@@ -60,18 +60,7 @@ impl Site {
     /// Starts manager-assignment, on the state folder `state` (created where it is missing), with
     /// logs that a test can read and `settings` over the defaults.
     pub(crate) fn start(&self, state: &str, settings: &[(&str, &str)]) -> Instance {
-        self.start_these(state, &["manager-assignment"], settings)
-    }
-
-    /// As [`start`](Self::start), with these topologies.
-    pub(crate) fn start_these(
-        &self,
-        state: &str,
-        topologies: &[&str],
-        settings: &[(&str, &str)],
-    ) -> Instance {
-        let mut command = self.command(&["run"]);
-        command.args(topologies).args(["--set", "log.format=json"]);
+        let mut command = self.command(&["run", "manager-assignment", "--set", "log.format=json"]);
         command.env("KAFKA_STATE_DIR", self.folder.path().join(state));
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -81,12 +70,7 @@ impl Site {
 
     /// The name of a topic of the application, such as a changelog.
     pub(crate) fn topic(&self, name: &str) -> String {
-        self.topic_of("manager-assignment", name)
-    }
-
-    /// As [`topic`](Self::topic), of another topology.
-    pub(crate) fn topic_of(&self, topology: &str, name: &str) -> String {
-        format!("{}{topology}-{name}", self.prefix)
+        format!("{}manager-assignment-{name}", self.prefix)
     }
 
     /// A folder for the test's own files.
@@ -176,15 +160,6 @@ impl Instance {
         let mut tasks = Vec::new();
         collect_running(&body, &mut tasks);
         tasks
-    }
-
-    /// Whether every topology runs, and has tasks here: `tasks` or more in all.
-    pub(crate) fn is_ready(&mut self, tasks: usize) -> bool {
-        let line = self.process.wait_for_line("serving /metrics", DEADLINE);
-        let line: Value = serde_json::from_str(&line).unwrap();
-        let ready = ask(line["address"].as_str().unwrap(), "/health/ready");
-        ready.is_ok_and(|answer| answer.lines().next().is_some_and(|line| line.contains(" 200")))
-            && self.running_tasks().len() >= tasks
     }
 
     /// Kills it on the spot.
