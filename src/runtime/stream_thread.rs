@@ -223,7 +223,8 @@ impl Running {
                 if active.suspended || active.retry_at.is_some_and(|at| now < at) {
                     continue;
                 }
-                if clock.monotonic() >= slice.end {
+                // Something of every turn, even with a commit interval of 0.
+                if processed > 0 && clock.monotonic() >= slice.end {
                     self.next_task = Some(*id);
                     return Ok(processed);
                 }
