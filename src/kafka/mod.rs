@@ -21,7 +21,8 @@ pub use partitioner::partition_for_key;
 
 /// Makes clients; one per process.
 pub trait KafkaClients: Send + Sync {
-    /// Joins the consumer group with a subscription to exactly these topics.
+    /// Joins the consumer group with a subscription to exactly these topics. An earlier member of this process has left before:
+    /// with a static id, two of them fence each other.
     fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>>;
     /// A consumer with manual assignment; never a member of the group.
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>>;
@@ -72,7 +73,7 @@ pub trait Membership: Send {
     /// Answers the last event.
     fn acknowledge(&mut self) -> Result<()>;
     /// The identity as of the last `Assigned` event, whenever this is called. It fences: a commit with it fails with
-    /// `TaskMigrated` where the generation is over, a partition was not in that assignment, or there was none yet.
+    /// `TaskMigrated` where the generation is over or given up, a partition was not in that assignment, or there was none yet.
     fn group_metadata(&self) -> GroupMetadata;
     /// Commits offsets outside transactions (at-least-once), from any thread.
     fn committer(&self) -> Arc<dyn OffsetCommitter>;
@@ -100,8 +101,8 @@ pub trait OffsetCommitter: Send + Sync {
     /// Commits and waits for the broker.
     ///
     /// # Errors
-    /// `TaskMigrated` where the generation is over, the member has left, or a partition is not in its assignment;
-    /// `Retriable` for time-outs.
+    /// `TaskMigrated` where the generation is over, the member has left, or a partition is not in its assignment; `Fatal`
+    /// where another process has taken its static id; `Retriable` for time-outs.
     fn commit(&self, offsets: &[(TopicPartition, CommittedOffset)]) -> Result<()>;
 }
 
@@ -205,8 +206,8 @@ pub trait Producer: Send {
     /// Adds offsets to the open transaction, fenced by `group`.
     ///
     /// # Errors
-    /// `TaskMigrated` for a stale generation or member (then abort: the producer is still good), else as
-    /// [`commit_transaction`](Self::commit_transaction).
+    /// `TaskMigrated` for a stale generation or member (then abort: the producer is still good), `Fatal` where another process
+    /// has taken the member's static id, else as [`commit_transaction`](Self::commit_transaction).
     fn send_offsets(
         &mut self,
         offsets: &[(TopicPartition, CommittedOffset)],

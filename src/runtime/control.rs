@@ -42,7 +42,8 @@ impl ThreadHandle {
 
 pub(super) struct ControlThread {
     pub(super) clients: Arc<dyn KafkaClients>,
-    pub(super) membership: Box<dyn Membership>,
+    /// `None` before the group is joined, and between two memberships.
+    pub(super) membership: Option<Box<dyn Membership>>,
     pub(super) admin: Box<dyn Admin>,
     /// On the monotonic clock.
     pub(super) started_at: Duration,
@@ -63,7 +64,11 @@ impl ControlThread {
     pub(super) fn run(&mut self) -> Result<()> {
         self.metrics.set_threads(self.threads.len());
         while !self.shared.is_stopping() {
-            match self.membership.poll(POLL) {
+            let membership = match &mut self.membership {
+                Some(membership) => membership,
+                None => self.membership.insert(self.clients.membership(&self.topics)?),
+            };
+            match membership.poll(POLL) {
                 Ok(Some(event)) => self.handle(event)?,
                 Ok(None) => self.serve_reports()?,
                 // A topic that was created a moment ago is not known to every broker yet.
@@ -86,12 +91,13 @@ impl ControlThread {
         }
     }
 
-    /// Leaves the group; after the threads have ended.
-    pub(super) fn leave(self) -> Result<()> {
-        self.membership.leave()
+    /// Leaves the group, for good where the threads have ended.
+    pub(super) fn leave(&mut self) -> Result<()> {
+        self.membership.take().map_or(Ok(()), Membership::leave)
     }
 
     fn handle(&mut self, event: MembershipEvent) -> Result<()> {
+        let Some(membership) = &self.membership else { return Ok(()) };
         match event {
             MembershipEvent::Assigned(partitions) => {
                 let tasks = tasks_of(&self.builder, &partitions);
@@ -101,20 +107,18 @@ impl ControlThread {
                 self.placed.clear();
                 for (index, (thread, tasks)) in self.threads.iter().zip(placed).enumerate() {
                     self.placed.extend(tasks.iter().map(|task| (*task, index)));
-                    let group = self.membership.group_metadata();
-                    let committer = self.membership.committer();
+                    let group = membership.group_metadata();
+                    let committer = membership.committer();
                     thread.send(Command::Assign { tasks, group, committer });
                 }
                 if tasks.is_empty() {
                     self.shared.become_state(State::Rebalancing);
                     self.shared.become_state(State::Running);
                 }
-                self.membership.acknowledge()
             }
             MembershipEvent::Revoked(partitions) => {
                 tracing::info!(partitions = partitions.len(), "revoked");
                 self.tell_all(|done| Command::Revoke { done });
-                self.membership.acknowledge()
             }
             MembershipEvent::Lost(partitions) => {
                 tracing::warn!(
@@ -123,13 +127,13 @@ impl ControlThread {
                 );
                 self.tell_all(|done| Command::Lost { done });
                 self.placed.clear();
-                self.membership.acknowledge()
             }
             MembershipEvent::Trouble(text) => {
                 tracing::warn!(text, "trouble with the brokers");
-                Ok(())
+                return Ok(());
             }
         }
+        self.membership.as_mut().map_or(Ok(()), |membership| membership.acknowledge())
     }
 
     /// Sends a command to every thread, and waits for their answers, no longer than a member may be silent.
@@ -149,7 +153,9 @@ impl ControlThread {
         }
     }
 
-    /// A thread that was fenced has dropped its tasks; the others drop theirs, and the group is joined anew.
+    /// A thread that was fenced has dropped its tasks; the others drop theirs, and the group is left, to be joined anew. In
+    /// this order, as Java's `handleTaskMigrated` does (`unsubscribe`, `subscribe`): the broker may have thrown the old member
+    /// out, which then rejoins by itself, and with a static id it would fence the new one.
     fn serve_reports(&mut self) -> Result<()> {
         let mut migrated = false;
         while let Ok(Report::Migrated) = self.reports.try_recv() {
@@ -158,10 +164,7 @@ impl ControlThread {
         if migrated {
             self.tell_all(|done| Command::Lost { done });
             self.placed.clear();
-            let topics = std::mem::take(&mut self.topics);
-            let fresh = self.clients.membership(&topics)?;
-            self.topics = topics;
-            std::mem::replace(&mut self.membership, fresh).leave()?;
+            self.leave()?;
         }
         Ok(())
     }

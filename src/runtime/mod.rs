@@ -379,7 +379,7 @@ impl Launch {
         }
         let topics = subscription(builder);
         let mut control = ControlThread {
-            membership: clients.membership(&topics)?,
+            membership: None,
             admin: clients.admin()?,
             started_at: clock.monotonic(),
             purged_at: clock.monotonic(),

@@ -1,4 +1,5 @@
-//! Commits that fail while the process lives: the transaction is aborted, and neither stores nor results keep anything of it.
+//! Commits that fail while the process lives: the transaction is aborted, and neither stores nor results keep anything of it;
+//! and where the tasks are somebody else's now, the group is left before it is joined anew.
 //!
 //! A killed process cannot show this: what it wrote to its stores too early is lost with its memory.
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use kstreams::kafka::{
     Admin, CommittedOffset, Consumer, ConsumerPurpose, GroupMetadata, KafkaClients, Membership,
-    OutgoingRecord, Producer, TopicHandle,
+    MembershipEvent, OffsetCommitter, OutgoingRecord, Producer, TopicHandle,
 };
 use kstreams::{Components, Error, ErrorKind, KafkaStreams, Result, TopicPartition};
 use test_support::{DEADLINE, unique, wait_until};
@@ -22,17 +23,32 @@ enum FailAt {
     Commit,
 }
 
+/// What happened to the clients.
+#[derive(Default)]
+struct Tally {
+    attempts: AtomicUsize,
+    refusals: AtomicUsize,
+    /// Memberships made, those that have not left, and the most of these at any time.
+    joins: AtomicUsize,
+    members: AtomicUsize,
+    members_max: AtomicUsize,
+}
+
 /// Clients whose producers refuse every third commit, after everything was sent.
 struct RefusingClients {
     inner: Arc<dyn KafkaClients>,
     at: FailAt,
-    attempts: Arc<AtomicUsize>,
-    refusals: Arc<AtomicUsize>,
+    kind: ErrorKind,
+    tally: Arc<Tally>,
 }
 
 impl KafkaClients for RefusingClients {
     fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>> {
-        self.inner.membership(topics)
+        let tally = Arc::clone(&self.tally);
+        tally.joins.fetch_add(1, Ordering::SeqCst);
+        let members = tally.members.fetch_add(1, Ordering::SeqCst) + 1;
+        tally.members_max.fetch_max(members, Ordering::SeqCst);
+        Ok(Box::new(CountedMember { inner: self.inner.membership(topics)?, tally }))
     }
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {
         self.inner.consumer(purpose)
@@ -41,8 +57,8 @@ impl KafkaClients for RefusingClients {
         Ok(Box::new(RefusingProducer {
             inner: self.inner.producer(transactional_id)?,
             at: self.at,
-            attempts: Arc::clone(&self.attempts),
-            refusals: Arc::clone(&self.refusals),
+            kind: self.kind,
+            tally: Arc::clone(&self.tally),
         }))
     }
     fn admin(&self) -> Result<Box<dyn Admin>> {
@@ -50,20 +66,45 @@ impl KafkaClients for RefusingClients {
     }
 }
 
+struct CountedMember {
+    inner: Box<dyn Membership>,
+    tally: Arc<Tally>,
+}
+
+impl Membership for CountedMember {
+    fn poll(&mut self, timeout: Duration) -> Result<Option<MembershipEvent>> {
+        self.inner.poll(timeout)
+    }
+    fn acknowledge(&mut self) -> Result<()> {
+        self.inner.acknowledge()
+    }
+    fn group_metadata(&self) -> GroupMetadata {
+        self.inner.group_metadata()
+    }
+    fn committer(&self) -> Arc<dyn OffsetCommitter> {
+        self.inner.committer()
+    }
+    fn leave(self: Box<Self>) -> Result<()> {
+        self.inner.leave()?;
+        self.tally.members.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
 struct RefusingProducer {
     inner: Box<dyn Producer>,
     at: FailAt,
-    attempts: Arc<AtomicUsize>,
-    refusals: Arc<AtomicUsize>,
+    kind: ErrorKind,
+    tally: Arc<Tally>,
 }
 
 impl RefusingProducer {
     fn maybe_refuse(&self, at: FailAt) -> Result<()> {
-        if at != self.at || self.attempts.fetch_add(1, Ordering::SeqCst) % 3 != 2 {
+        if at != self.at || self.tally.attempts.fetch_add(1, Ordering::SeqCst) % 3 != 2 {
             return Ok(());
         }
-        self.refusals.fetch_add(1, Ordering::SeqCst);
-        Err(Error::new(ErrorKind::AbortTransaction, format!("refused at {at:?} by the test")))
+        self.tally.refusals.fetch_add(1, Ordering::SeqCst);
+        Err(Error::new(self.kind, format!("refused at {at:?} by the test")))
     }
 }
 
@@ -107,7 +148,7 @@ impl Producer for RefusingProducer {
     }
 }
 
-fn refused_commits_leave_nothing_behind(at: FailAt) {
+fn refused_commits_leave_nothing_behind(at: FailAt, kind: ErrorKind) -> Arc<Tally> {
     const ROUNDS: usize = 12;
     const LINES: usize = 100;
     log();
@@ -115,15 +156,13 @@ fn refused_commits_leave_nothing_behind(at: FailAt) {
     let (input, output) = (format!("{application}-in"), format!("{application}-out"));
     topics(&input, &output);
     let state = tempfile::tempdir().unwrap();
-    let config = config(&application, state.path());
+    let mut config = config(&application, state.path());
+    config.group_instance_id = Some("one".to_owned());
     let mut components = Components::from_config(&config).unwrap();
-    let refusals = Arc::new(AtomicUsize::new(0));
-    components.clients = Arc::new(RefusingClients {
-        inner: components.clients,
-        at,
-        attempts: Arc::default(),
-        refusals: Arc::clone(&refusals),
-    });
+    let tally = Arc::<Tally>::default();
+    let inner = components.clients;
+    components.clients =
+        Arc::new(RefusingClients { inner, at, kind, tally: Arc::clone(&tally) });
     let topology = word_count(&input, &output);
     let mut streams = KafkaStreams::with_components(topology, config, components).unwrap();
     streams.start().unwrap();
@@ -137,16 +176,26 @@ fn refused_commits_leave_nothing_behind(at: FailAt) {
         let wanted: Vec<i64> = (1..=i64::try_from(seen.len()).unwrap()).collect();
         assert_eq!(seen, wanted, "counts of \"{word}\" have a gap or come twice");
     }
-    let refused = refusals.load(Ordering::SeqCst);
+    let refused = tally.refusals.load(Ordering::SeqCst);
     assert!(refused >= ROUNDS / 3, "only {refused} commits were refused");
+    tally
 }
 
 #[test]
 fn a_commit_refused_at_its_end_is_undone_in_stores_and_results() {
-    refused_commits_leave_nothing_behind(FailAt::Commit);
+    refused_commits_leave_nothing_behind(FailAt::Commit, ErrorKind::AbortTransaction);
 }
 
 #[test]
 fn a_commit_refused_at_its_offsets_is_undone_in_stores_and_results() {
-    refused_commits_leave_nothing_behind(FailAt::Offsets);
+    refused_commits_leave_nothing_behind(FailAt::Offsets, ErrorKind::AbortTransaction);
+}
+
+/// Two members with one static id fence each other, and the fenced one ends its client.
+#[test]
+fn a_member_whose_tasks_have_migrated_leaves_the_group_before_it_joins_anew() {
+    let tally = refused_commits_leave_nothing_behind(FailAt::Offsets, ErrorKind::TaskMigrated);
+    let refused = tally.refusals.load(Ordering::SeqCst);
+    assert_eq!(tally.joins.load(Ordering::SeqCst), refused + 1, "one for each migration");
+    assert_eq!(tally.members_max.load(Ordering::SeqCst), 1);
 }

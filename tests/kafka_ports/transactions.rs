@@ -160,6 +160,43 @@ fn a_stale_generation_has_lost_its_tasks_and_the_transaction_can_be_aborted() {
     assert!(case.output().0.is_empty());
 }
 
+/// Java's `FencedInstanceIdException` ends the thread that meets it. A member that joins anew, under the same static id, may
+/// fence what it had under way itself: nobody else is there.
+#[test]
+fn a_static_id_taken_by_another_is_fatal_to_a_commit_unless_the_member_had_left() {
+    let mut case = case("static");
+    let mut settings = case.clients.settings().clone();
+    settings.group_instance_id = Some("instance-1".into());
+    case.clients = LibrdkafkaClients::new(settings).unwrap();
+    let first = case.member();
+    let (of_first, committer) = (first.group_metadata(), first.committer());
+    let second = case.member();
+    let of_second = second.group_metadata();
+    let offsets = [(case.input.clone(), 3.into())];
+    let mut producer = case.producer();
+    let mut commit = |group| {
+        producer.begin_transaction().unwrap();
+        let result = producer.send_offsets(&offsets, group, WAIT);
+        if result.is_err() {
+            producer.abort_transaction(WAIT).unwrap();
+        } else {
+            producer.commit_transaction(WAIT).unwrap();
+        }
+        result
+    };
+    let error = commit(&of_first).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fatal, "{error}");
+    assert_eq!(committer.commit(&offsets).unwrap_err().kind(), ErrorKind::Fatal);
+    second.leave().unwrap();
+    let third = case.member();
+    let error = commit(&of_second).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TaskMigrated, "{error}");
+    assert_eq!(case.committed(), None);
+    commit(&third.group_metadata()).unwrap();
+    assert_eq!(case.committed(), Some(3.into()));
+    third.leave().unwrap();
+}
+
 #[test]
 fn a_member_outside_the_group_and_a_partition_outside_the_assignment_cannot_be_committed() {
     let case = case("outside");

@@ -21,7 +21,6 @@ pub(super) fn kind_of(code: Code) -> ErrorKind {
         | Code::TransactionCoordinatorFenced
         | Code::IllegalGeneration
         | Code::UnknownMemberId
-        | Code::FencedInstanceId
         | Code::FencedMemberEpoch
         | Code::StaleMemberEpoch
         | Code::RebalanceInProgress
@@ -172,10 +171,12 @@ impl Failure {
     }
 
     /// The reaction. Fencing comes before librdkafka's own flags: it reports a stale generation as "abortable" and a
-    /// fenced producer as "fatal", and for us both mean that somebody else has the tasks.
+    /// fenced producer as "fatal", and for us both mean that somebody else has the tasks. A static id that somebody else has
+    /// taken is "abortable", and no new attempt brings it back.
     pub(super) fn kind(&self) -> ErrorKind {
         match kind_of(self.code) {
             ErrorKind::TaskMigrated => ErrorKind::TaskMigrated,
+            _ if self.code == Code::FencedInstanceId => ErrorKind::Fatal,
             _ if self.fatal => ErrorKind::Fatal,
             _ if self.abort => ErrorKind::AbortTransaction,
             _ if self.retriable => ErrorKind::Retriable,

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,10 +35,10 @@ enum Unanswered {
     Revoked,
 }
 
-/// The handle and what it owns (nothing: `None`), shared with committers on other threads.
+/// The handle and what it owns, shared with committers on other threads.
 struct Group {
     client: Client,
-    owned: Mutex<Option<Arc<GroupSnapshot>>>,
+    owned: Mutex<Arc<GroupSnapshot>>,
 }
 
 impl ClassicMember {
@@ -59,11 +60,9 @@ impl ClassicMember {
                 format!("subscribing to {} topics", topics.len())
             })?;
         }
-        Ok(Self {
-            group: Arc::new(Group { client, owned: Mutex::default() }),
-            snapshot: Arc::new(GroupSnapshot::outside()),
-            unanswered: None,
-        })
+        let snapshot = Arc::new(GroupSnapshot::outside());
+        let owned = Mutex::new(Arc::clone(&snapshot));
+        Ok(Self { group: Arc::new(Group { client, owned }), snapshot, unanswered: None })
     }
 
     fn next_event(&mut self) -> Result<Option<MembershipEvent>> {
@@ -81,14 +80,14 @@ impl ClassicMember {
                 // The generation cannot change before this event is answered: the snapshot belongs to it.
                 let owned = partitions.iter().cloned().collect();
                 self.snapshot = Arc::new(GroupSnapshot::of(&self.group.client, owned));
-                *lock(&self.group.owned) = Some(Arc::clone(&self.snapshot));
+                *lock(&self.group.owned) = Arc::clone(&self.snapshot);
                 MembershipEvent::Assigned(partitions)
             }
             Rebalance::Revoked { partitions, lost } => {
                 self.unanswered = Some(Unanswered::Revoked);
                 // Thrown out after the revocation was queued, before it was polled: lost all the same.
                 if lost || !self.snapshot.is_current(&self.group.client) {
-                    *lock(&self.group.owned) = None;
+                    self.snapshot.give_up();
                     MembershipEvent::Lost(partitions)
                 } else {
                     MembershipEvent::Revoked(partitions)
@@ -138,7 +137,7 @@ impl Membership for ClassicMember {
                 unsafe { ffi::rd_kafka_assign(rk, nothing.as_ptr()) }
             }
             Unanswered::Revoked => {
-                *lock(&self.group.owned) = None;
+                self.snapshot.give_up();
                 // SAFETY: the handle lives; null means no assignment.
                 unsafe { ffi::rd_kafka_assign(rk, ptr::null()) }
             }
@@ -157,7 +156,7 @@ impl Membership for ClassicMember {
     fn leave(mut self: Box<Self>) -> Result<()> {
         // Close revokes everything once more, inside the call: the callback then answers by itself.
         self.group.client.inbox().closing = true;
-        *lock(&self.group.owned) = None;
+        self.snapshot.give_up();
         if self.unanswered.is_some() || !self.group.client.inbox().rebalances.is_empty() {
             self.unanswered = Some(Unanswered::Revoked);
             self.acknowledge()?;
@@ -176,8 +175,7 @@ impl OffsetCommitter for Group {
         // librdkafka commits with the generation of now, which is none after the member was thrown out, and an empty
         // group's broker takes that from anybody: so check what the commit rests on. The lock is not held over the
         // request; a revocation waits for commits by the runtime's own order.
-        let snapshot =
-            lock(&self.owned).clone().unwrap_or_else(|| Arc::new(GroupSnapshot::outside()));
+        let snapshot = Arc::clone(&lock(&self.owned));
         snapshot.fence(offsets)?;
         if !snapshot.is_current(&self.client) {
             return Err(Error::new(
@@ -188,10 +186,12 @@ impl OffsetCommitter for Group {
         let list = PartitionList::of_commits(offsets)?;
         // SAFETY: handle and list live; 0 = wait for the answer.
         let code = unsafe { ffi::rd_kafka_commit(self.client.rk(), list.as_ptr(), 0) };
-        error::check(code, || format!("committing {} offsets", offsets.len()))?;
+        error::check(code, || format!("committing {} offsets", offsets.len()))
+            .map_err(|error| snapshot.explain(error))?;
         match list.entries().into_iter().find(|entry| entry.2 != Code::NoError) {
             Some((partition, _, code)) => {
-                Err(error::from_code(code, &format!("committing the offset of {partition}"), ""))
+                let attempted = format!("committing the offset of {partition}");
+                Err(snapshot.explain(error::from_code(code, &attempted, "")))
             }
             None => Ok(()),
         }
@@ -240,6 +240,8 @@ pub(super) struct GroupSnapshot {
     /// Null before the first assignment.
     metadata: *mut ffi::rd_kafka_consumer_group_metadata_t,
     owned: BTreeSet<TopicPartition>,
+    /// Whether this member has answered for the loss of it: whoever owns it now may be its own successor.
+    given_up: AtomicBool,
 }
 
 // SAFETY: the metadata object is immutable plain data, freed once on drop.
@@ -249,12 +251,13 @@ unsafe impl Sync for GroupSnapshot {}
 
 impl GroupSnapshot {
     fn outside() -> Self {
-        Self { metadata: ptr::null_mut(), owned: BTreeSet::new() }
+        Self { metadata: ptr::null_mut(), owned: BTreeSet::new(), given_up: AtomicBool::new(true) }
     }
 
     fn of(client: &Client, owned: BTreeSet<TopicPartition>) -> Self {
         // SAFETY: the handle lives; the object is ours to free.
-        Self { metadata: unsafe { ffi::rd_kafka_consumer_group_metadata(client.rk()) }, owned }
+        let metadata = unsafe { ffi::rd_kafka_consumer_group_metadata(client.rk()) };
+        Self { metadata, owned, given_up: AtomicBool::new(false) }
     }
 
     /// -1 outside the group.
@@ -272,16 +275,32 @@ impl GroupSnapshot {
             && self.generation() == Self::of(client, BTreeSet::new()).generation()
     }
 
+    fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    /// What a failed commit with this identity means. "Fenced" ends the client where somebody else has taken its static id
+    /// (Java's `FencedInstanceIdException`), and is an ordinary migration where this process itself has joined anew.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::Fatal if self.given_up.load(Ordering::Acquire) => {
+                let text = "a commit of a membership that was given up";
+                Error::new(ErrorKind::TaskMigrated, text).with_source(error)
+            }
+            _ => error,
+        }
+    }
+
     /// The metadata to fence a commit of `offsets` with.
     ///
     /// # Errors
-    /// `TaskMigrated` where the member was outside the group (a broker takes generation -1 without any fencing), or where
-    /// a partition was not in the assignment.
+    /// `TaskMigrated` where the member was outside the group (a broker takes generation -1 without any fencing) or has given
+    /// the assignment up, or where a partition was not in it.
     pub(super) fn fence(
         &self,
         offsets: &[(TopicPartition, CommittedOffset)],
     ) -> Result<*const ffi::rd_kafka_consumer_group_metadata_t> {
-        if self.generation() < 0 {
+        if self.generation() < 0 || self.given_up.load(Ordering::Acquire) {
             return Err(Error::new(
                 ErrorKind::TaskMigrated,
                 "cannot commit offsets: the member is outside its group",

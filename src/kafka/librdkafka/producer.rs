@@ -308,6 +308,7 @@ impl Producer for RawProducer {
                 ffi::rd_kafka_send_offsets_to_transaction(rk, list.as_ptr(), metadata, timeout_ms)
             }
         })
+        .map_err(|error| snapshot.explain(error))
     }
 
     fn commit_transaction(&mut self, timeout: Duration) -> Result<()> {
