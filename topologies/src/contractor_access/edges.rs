@@ -172,7 +172,8 @@ fn audited(decision: &Decision, reason: AccessReason, now: Timestamp) -> AuditEv
     }
     AuditSystemEvent {
         envelope: Envelope {
-            event_id: derived_id(audited_id, AuditSystemEvent::TYPE, ""),
+            // Not the id by which audit-fanout reports the decision's own event: both are in `audit-events`.
+            event_id: derived_id(audited_id, AuditSystemEvent::TYPE, "decision"),
             event_type: AuditSystemEvent::TYPE.into(),
             timestamp: now,
             source: NAME.into(),
