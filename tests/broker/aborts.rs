@@ -161,8 +161,7 @@ fn refused_commits_leave_nothing_behind(at: FailAt, kind: ErrorKind) -> Arc<Tall
     let mut components = Components::from_config(&config).unwrap();
     let tally = Arc::<Tally>::default();
     let inner = components.clients;
-    components.clients =
-        Arc::new(RefusingClients { inner, at, kind, tally: Arc::clone(&tally) });
+    components.clients = Arc::new(RefusingClients { inner, at, kind, tally: Arc::clone(&tally) });
     let topology = word_count(&input, &output);
     let mut streams = KafkaStreams::with_components(topology, config, components).unwrap();
     streams.start().unwrap();
