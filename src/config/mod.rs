@@ -59,8 +59,10 @@ pub struct StreamsConfig {
     /// How far ahead of the wall clock a record's timestamp may be; what is further is a bad record, before it can close windows for all
     /// others of its partition. `None`: any time is taken, as in Kafka Streams.
     pub future_skew_max: Option<Duration>,
-    /// `statestore.cache.max.bytes`: row caches, over all stores of the process.
-    pub store_cache_bytes_max: usize,
+    /// `statestore.cache.max.bytes`: record caches, over all stream threads in equal parts; 0 forwards every update at once.
+    pub record_cache_bytes_max: usize,
+    /// Row caches, over all stores of the process: rows that reads need not fetch from the engine. Not in Kafka Streams.
+    pub row_cache_bytes_max: usize,
     /// `statestore.uncommitted.max.bytes` (KIP-892): a stream thread commits early above it.
     pub uncommitted_bytes_max: usize,
     /// Memory of all RocksDB stores together, in bytes: block cache and write buffers.
@@ -110,7 +112,8 @@ impl StreamsConfig {
             max_task_idle: Some(Duration::ZERO),
             idle_timeout: None,
             future_skew_max: None,
-            store_cache_bytes_max: 32 << 20,
+            record_cache_bytes_max: 10 << 20,
+            row_cache_bytes_max: 32 << 20,
             uncommitted_bytes_max: 32 << 20,
             rocksdb_memory_bytes_max: 64 << 20,
             replication_factor: -1,

@@ -350,6 +350,9 @@ where
             });
         }
         let mut builder = Stores::key_value_store_with(name, key, value).timestamped();
+        if self.caching {
+            builder = builder.caching_enabled();
+        }
         if in_memory {
             builder = builder.in_memory();
         }

@@ -204,6 +204,7 @@ pub struct Materialized<K, V> {
     pub(super) serdes: Option<(Serde<K>, Serde<V>)>,
     pub(super) kind: StoreKind,
     pub(super) logging: Option<BTreeMap<String, String>>,
+    pub(super) caching: bool,
     pub(super) history_retention: Option<Duration>,
     /// How long a windowed table is kept; `None`: as long as its windows need.
     pub(super) retention: Option<Duration>,
@@ -216,6 +217,7 @@ impl<K, V> Default for Materialized<K, V> {
             serdes: None,
             kind: StoreKind::Persistent,
             logging: Some(BTreeMap::new()),
+            caching: true,
             history_retention: None,
             retention: None,
         }
@@ -260,6 +262,19 @@ impl<K, V> Materialized<K, V> {
     /// still change.
     pub fn with_retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);
+        self
+    }
+
+    /// Lets the record cache hold the table's changes back until the next commit, so that of several updates of a key only the last one
+    /// is forwarded. The default, but for versioned tables and final results of windows, which are never held back.
+    pub fn with_caching_enabled(mut self) -> Self {
+        self.caching = true;
+        self
+    }
+
+    /// Has every update forwarded at once.
+    pub fn with_caching_disabled(mut self) -> Self {
+        self.caching = false;
         self
     }
 

@@ -242,6 +242,8 @@ where
         .keep_longer(Duration::from_millis(1));
     if strategy == EmitStrategy::OnWindowClose {
         builder = builder.row_order(RowOrder::TimeFirstIndexed);
+    } else if materialized.caching {
+        builder = builder.caching_enabled();
     }
     if materialized.kind == StoreKind::InMemory {
         builder = builder.in_memory();

@@ -183,7 +183,8 @@ where
                 };
                 let below = &parents[parents.len() - 1..];
                 topology.add_processor::<K, _, K, _, _>(&other_name, supplier, below, &[])?;
-                let supplier = move || TableMerge::<K, VO> { store: store.clone(), handle: None };
+                let supplier =
+                    move || TableMerge::<K, VO> { store: store.clone(), send_old, handle: None };
                 let sides = [&*this_name, &*other_name];
                 topology.add_processor::<K, _, K, _, _>(&merge, supplier, &sides, &[])?;
                 if let Some(builder) = builder {

@@ -97,6 +97,10 @@ impl Kind {
                 builder.row_order(RowOrder::TimeFirstIndexed)
             }
         };
+        // Source: `SlidingWindowStoreMaterializer`. Java lets tumbling ones cache all the same, which nobody can see.
+        if materialized.caching && strategy == EmitStrategy::OnWindowUpdate {
+            builder = builder.caching_enabled();
+        }
         if materialized.kind == StoreKind::InMemory {
             builder = builder.in_memory();
         }

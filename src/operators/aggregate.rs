@@ -36,7 +36,7 @@ where
         &mut self,
         context: &mut ProcessorContext<'_, '_, K::NonNull, Change<VA>>,
     ) -> Result<()> {
-        self.handle = Some(TableStore::open(context.frame, context.node, &self.store)?);
+        self.handle = Some(TableStore::own(context, &self.store, self.send_old)?);
         Ok(())
     }
 
@@ -45,25 +45,24 @@ where
         record: Record<K, V>,
         context: &mut ProcessorContext<'_, '_, K::NonNull, Change<VA>>,
     ) -> Result<()> {
-        let Record { key, value, timestamp, headers } = record;
+        let Record { key, value, timestamp: at, headers } = record;
         let (Some(key), Some(value)) = (key.into_non_null(), value.into_non_null()) else {
             context.drop_record("null_key_or_value");
             return Ok(());
         };
         let store = self.handle.expect("init looked the store up");
-        let (before, timestamp) = match store.get(context.frame, &key)? {
-            Some((before, since)) => (Some(before), timestamp.max(since)),
-            None => (self.initial.as_ref().map(|initial| initial()), timestamp),
+        let (before, timestamp) = match store.get_own(context.frame, &key)? {
+            Some((before, since)) => (Some(before), at.max(since)),
+            None => (self.initial.as_ref().map(|initial| initial()), at),
         };
         let old = if self.send_old { before.clone() } else { None };
         let new = (self.step)(&key, value, before);
-        let put = store.put(context.frame, &key, new.as_ref(), timestamp)?;
-        if put == PutResult::NotPut {
+        let value = Change::latest(new, old);
+        let record = Record { key, value, timestamp, headers };
+        if store.put_and_forward(context, record, at)? == PutResult::NotPut {
             context.drop_record("older_than_history");
-            return Ok(());
         }
-        let value = Change { new, old, is_latest: put == PutResult::Latest };
-        context.forward(Record { key, value, timestamp, headers })
+        Ok(())
     }
 }
 

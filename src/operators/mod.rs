@@ -5,6 +5,7 @@
 mod aggregate;
 mod branch;
 mod buffered_join;
+mod cached;
 mod change_serde;
 mod count_windows;
 mod deduplicate;

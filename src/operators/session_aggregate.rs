@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Change;
+use super::cached::own_cache;
 use super::idle::IdleTime;
 use super::window_aggregate::{Aggregation, Closed, Emit, forward_closed};
 use super::windows::{SessionWindows, millis};
@@ -17,7 +18,8 @@ use crate::windowed::{Window, Windowed};
 /// `count`, `reduce` and `aggregate` of a stream in sessions. Source: `KStreamSessionWindowAggregate`.
 ///
 /// A record and all sessions within the gap of it become one session; the merged ones are deleted and, where their bounds were others,
-/// tombstones are sent for them. Results carry the session's end as their timestamp, and no headers unless they are final.
+/// tombstones are sent for them. Results carry the session's end as their timestamp, and no headers unless they are final or were held
+/// back by the record cache, as in Java.
 pub(crate) struct SessionAggregate<K: Nullable, VA, A, M> {
     store: Arc<str>,
     aggregation: Arc<A>,
@@ -87,37 +89,48 @@ where
         Ok((session, aggregate))
     }
 
-    fn forward(
+    /// Writes a session's change and forwards it, unless results are final ones: now, or when the record cache lets go of it. `at` is the
+    /// timestamp of the record that made it.
+    fn put_and_forward(
         &self,
-        key: &K::NonNull,
-        window: Window,
+        key: Windowed<K::NonNull>,
         change: Change<VA>,
+        (at, headers): (Timestamp, &Headers),
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
+        let (handle, Windowed { key: inner, window }) = (self.handle(), &key);
+        let is_caching = context.frame.is_caching(handle);
+        let origin = is_caching.then(|| context.frame.origin(at, headers.clone()));
+        let store = context.store(handle);
+        // The changelog carries the time of the record that came here, which may be another than that of the task's record: stream time is
+        // restored from it.
+        store.set_record_timestamp(at);
+        if let Some(origin) = origin {
+            store.put_cached(inner, *window, change.new.as_ref(), origin)?;
+            return context.frame.evict(handle);
+        }
+        match &change.new {
+            Some(new) => store.put(inner, *window, new)?,
+            None => store.remove(inner, *window)?,
+        }
         if self.emit.is_final() {
             return Ok(());
         }
-        context.forward(Record {
-            key: Windowed::new(key.clone(), window),
-            value: change,
-            timestamp: window.end,
-            headers: Headers::default(),
-        })
+        let (timestamp, headers) = (window.end, Headers::default());
+        context.forward(Record { key, value: change, timestamp, headers })
     }
 
     /// Deletes what went into another session.
     fn remove_merged(
         &mut self,
         key: &K::NonNull,
-        at: Timestamp,
+        record: (Timestamp, &Headers),
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
         for (window, value) in std::mem::take(&mut self.merged) {
-            let store = context.store(self.handle());
-            store.set_record_timestamp(at);
-            store.remove(key, window)?;
             let old = self.emit.send_old.then_some(value);
-            self.forward(key, window, Change::latest(None, old), context)?;
+            let key = Windowed::new(key.clone(), window);
+            self.put_and_forward(key, Change::latest(None, old), record, context)?;
         }
         Ok(())
     }
@@ -162,9 +175,12 @@ where
         &mut self,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        self.handle = Some(context.state_store(&self.store)?);
+        let handle = context.state_store(&self.store)?;
+        self.handle = Some(handle);
         if self.emit.is_final() {
             IdleTime::schedule(context);
+        } else {
+            own_cache(context, handle, self.emit.send_old);
         }
         Ok(())
     }
@@ -188,18 +204,11 @@ where
             context.drop_record("late");
         } else {
             if session != Window::new(timestamp, timestamp) {
-                self.remove_merged(&key, timestamp, context)?;
+                self.remove_merged(&key, (timestamp, &headers), context)?;
             }
             let new = self.aggregation.add(&key, value, aggregate);
-            // The changelog carries the time of the record that came here, which may be another than that of the task's record: stream time is
-            // restored from it.
-            let store = context.store(self.handle());
-            store.set_record_timestamp(timestamp);
-            match &new {
-                Some(new) => store.put(&key, session, new)?,
-                None => store.remove(&key, session)?,
-            }
-            self.forward(&key, session, Change::latest(new, None), context)?;
+            let (key, change) = (Windowed::new(key, session), Change::latest(new, None));
+            self.put_and_forward(key, change, (timestamp, &headers), context)?;
         }
         if self.emit.is_final() && before != Some(now) {
             self.forward_final(before, now, &headers, context)?;

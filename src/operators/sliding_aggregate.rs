@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::Change;
+use super::cached::own_cache;
 use super::idle::IdleTime;
-use super::window_aggregate::{Aggregation, Closed, Emit, forward_closed};
+use super::window_aggregate::{Aggregation, Closed, Emit, forward_closed, put_and_forward};
 use super::windows::{SlidingWindows, millis};
 use crate::error::Result;
 use crate::nullable::Nullable;
 use crate::processor::{Processor, ProcessorContext, PunctuatorId, StoreHandle};
 use crate::record::{Headers, Record};
-use crate::store::{Direction, StateStore as _, WindowStore};
+use crate::store::{Direction, WindowStore};
 use crate::time::Timestamp;
 use crate::windowed::{Window, Windowed};
 
@@ -119,20 +120,9 @@ where
         context: Context<'_, '_, '_, K::NonNull, VA>,
     ) -> Result<()> {
         let timestamp = Timestamp::from_millis(newest);
-        let store = context.store(self.handle());
-        match &new {
-            Some(new) => store.put_with_timestamp(&hand.key, new, window.start, timestamp)?,
-            None => {
-                store.set_record_timestamp(timestamp);
-                store.delete(&hand.key, window.start)?;
-            }
-        }
-        if self.emit.is_final() {
-            return Ok(());
-        }
-        let (value, headers) = (Change::latest(new, old), hand.headers.clone());
-        let key = Windowed::new(hand.key.clone(), window);
-        context.forward(Record { key, value, timestamp, headers })
+        let (key, value) = (Windowed::new(hand.key.clone(), window), Change::latest(new, old));
+        let record = Record { key, value, timestamp, headers: hand.headers.clone() };
+        put_and_forward(self.handle(), self.emit, record, Timestamp::from_millis(hand.at), context)
     }
 
     /// A window that so far has no record.
@@ -322,9 +312,12 @@ where
         &mut self,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        self.handle = Some(context.state_store(&self.store)?);
+        let handle = context.state_store(&self.store)?;
+        self.handle = Some(handle);
         if self.emit.is_final() {
             IdleTime::schedule(context);
+        } else {
+            own_cache(context, handle, self.emit.send_old);
         }
         Ok(())
     }

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use super::Change;
 use super::join::{GetterSupplier, ValueGetter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::processor::{CurrentRecord, Frame, Processor, ProcessorContext, StoreHandle};
+use crate::processor::{Frame, Processor, ProcessorContext, StoreHandle};
 use crate::record::{Headers, Record};
 use crate::serdes::{Encoded, Serde};
-use crate::store::{HeldBack, Origin, SuppressBuffer};
+use crate::store::{HeldBack, SuppressBuffer};
 use crate::time::Timestamp;
 
 /// What becomes of a buffer that is too full. Source: `BufferFullStrategy`.
@@ -122,15 +122,7 @@ where
     ) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
         let time = self.rule.time_of.map_or(timestamp, |time_of| time_of(&key));
-        let task = &context.frame.task;
-        let (topic, partition) = match task.current.partition {
-            Some(index) => {
-                let source = &task.partitions[index];
-                (source.topic.clone(), source.partition)
-            }
-            None => (Arc::from(""), task.task_id.partition),
-        };
-        let origin = Origin { timestamp, offset: task.current.offset, topic, partition, headers };
+        let origin = context.frame.origin(timestamp, headers);
         let store = context.store(self.handle.expect("init looked the store up"));
         let topic = store.topic().clone();
         write_key(&self.keys, &topic, &key, &mut self.key)?;
@@ -171,7 +163,7 @@ where
             let value = Change::latest(read(new)?, read(old)?);
             let headers = origin.headers.clone();
             let record = Record { key, value, timestamp: origin.timestamp, headers };
-            let before = enter(context.frame, origin);
+            let before = context.frame.enter(origin);
             let forwarded = context.forward(record);
             context.frame.task.current = before;
             forwarded?;
@@ -180,16 +172,6 @@ where
         context.store(handle).remove(&bytes);
         Ok(())
     }
-}
-
-/// Makes `origin` the record in hand; returns the one before.
-fn enter(frame: &mut Frame<'_>, origin: Origin) -> CurrentRecord {
-    let Origin { timestamp, offset, topic, partition, headers } = origin;
-    let sources = &frame.task.partitions;
-    let index =
-        sources.iter().position(|source| source.partition == partition && source.topic == topic);
-    let current = CurrentRecord { partition: index, offset, timestamp, headers };
-    std::mem::replace(&mut frame.task.current, current)
 }
 
 fn write_key<K>(keys: &Serde<K>, topic: &str, key: &K, out: &mut Vec<u8>) -> Result<()> {

@@ -7,7 +7,6 @@ use super::{Change, TableStore};
 use crate::error::Result;
 use crate::processor::{Frame, Processor, ProcessorContext};
 use crate::record::Record;
-use crate::store::PutResult;
 use crate::time::Timestamp;
 
 /// `filter`, `filter_not` and `map_values` of a table. Source: `KTableFilter`, `KTableMapValues`.
@@ -31,8 +30,8 @@ where
     F: Fn(&K, V) -> Option<V2> + Send + Sync + 'static,
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<V2>>) -> Result<()> {
-        let (frame, node) = (&*context.frame, context.node);
-        let opened = self.store.as_ref().map(|name| TableStore::open(frame, node, name));
+        let send_old = self.send_old;
+        let opened = self.store.as_ref().map(|name| TableStore::own(context, name, send_old));
         self.handle = opened.transpose()?;
         Ok(())
     }
@@ -43,23 +42,21 @@ where
         context: &mut ProcessorContext<'_, '_, K, Change<V2>>,
     ) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
-        let mut is_latest = change.is_latest;
+        let is_latest = change.is_latest;
         let new = change.new.and_then(|value| (self.step)(&key, value));
         let old = match self.handle {
             _ if !self.send_old => None,
-            Some(store) => store.get(context.frame, &key)?.map(|(value, _)| value),
+            Some(store) => store.get_own(context.frame, &key)?.map(|(value, _)| value),
             None => change.old.and_then(|value| (self.step)(&key, value)),
         };
         if self.is_quiet && self.send_old && new.is_none() && old.is_none() {
             return Ok(());
         }
-        if let Some(store) = self.handle {
-            match store.put(context.frame, &key, new.as_ref(), timestamp)? {
-                PutResult::NotPut => return Ok(()),
-                put => is_latest = put == PutResult::Latest,
-            }
+        let record = Record { key, value: Change { new, old, is_latest }, timestamp, headers };
+        match self.handle {
+            Some(store) => store.put_and_forward(context, record, timestamp).map(drop),
+            None => context.forward(record),
         }
-        context.forward(Record { key, value: Change { new, old, is_latest }, timestamp, headers })
     }
 }
 

@@ -85,7 +85,7 @@ where
     S: Fn(&K, V, VA) -> Option<VA> + Send + Sync + 'static,
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<VA>>) -> Result<()> {
-        self.handle = Some(TableStore::open(context.frame, context.node, &self.store)?);
+        self.handle = Some(TableStore::own(context, &self.store, self.send_old)?);
         Ok(())
     }
 
@@ -94,9 +94,9 @@ where
         record: Record<K, Change<V>>,
         context: &mut ProcessorContext<'_, '_, K, Change<VA>>,
     ) -> Result<()> {
-        let Record { key, value: change, mut timestamp, headers } = record;
+        let Record { key, value: change, timestamp: at, headers } = record;
         let store = self.handle.expect("init looked the store up");
-        let (stored, since) = store.get(context.frame, &key)?.unzip();
+        let (stored, since) = store.get_own(context.frame, &key)?.unzip();
         let old = stored.clone().filter(|_| self.send_old);
         let mut aggregate = stored;
         if let (Some(gone), Some(before)) = (change.old, aggregate.clone()) {
@@ -105,15 +105,12 @@ where
         if let Some(value) = change.new {
             aggregate = (self.add)(&key, value, aggregate);
         }
-        if let Some(since) = since {
-            timestamp = timestamp.max(since);
-        }
-        let put = store.put(context.frame, &key, aggregate.as_ref(), timestamp)?;
-        if put == PutResult::NotPut {
+        let timestamp = since.map_or(at, |since| at.max(since));
+        let value = Change::latest(aggregate, old);
+        let record = Record { key, value, timestamp, headers };
+        if store.put_and_forward(context, record, at)? == PutResult::NotPut {
             context.drop_record("older_than_history");
-            return Ok(());
         }
-        let value = Change { new: aggregate, old, is_latest: put == PutResult::Latest };
-        context.forward(Record { key, value, timestamp, headers })
+        Ok(())
     }
 }

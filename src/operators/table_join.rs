@@ -97,6 +97,8 @@ where
 /// The result of a join, kept where it has a store. Source: `KTableKTableJoinMerger`.
 pub(crate) struct TableMerge<K, V> {
     pub(crate) store: Option<Arc<str>>,
+    /// Somebody downstream asked for old values.
+    pub(crate) send_old: bool,
     pub(crate) handle: Option<TableStore<K, V>>,
 }
 
@@ -106,28 +108,23 @@ where
     V: Clone + Send + 'static,
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<V>>) -> Result<()> {
-        let (frame, node) = (&*context.frame, context.node);
-        let opened = self.store.as_ref().map(|name| TableStore::open(frame, node, name));
+        let send_old = self.send_old;
+        let opened = self.store.as_ref().map(|name| TableStore::own(context, name, send_old));
         self.handle = opened.transpose()?;
         Ok(())
     }
 
     fn process(
         &mut self,
-        mut record: Record<K, Change<V>>,
+        record: Record<K, Change<V>>,
         context: &mut ProcessorContext<'_, '_, K, Change<V>>,
     ) -> Result<()> {
-        if let Some(store) = self.handle {
-            let new = record.value.new.as_ref();
-            match store.put(context.frame, &record.key, new, record.timestamp)? {
-                PutResult::NotPut => {
-                    context.drop_record("older_than_history");
-                    return Ok(());
-                }
-                put => record.value.is_latest = put == PutResult::Latest,
-            }
+        let Some(store) = self.handle else { return context.forward(record) };
+        let at = record.timestamp;
+        if store.put_and_forward(context, record, at)? == PutResult::NotPut {
+            context.drop_record("older_than_history");
         }
-        context.forward(record)
+        Ok(())
     }
 }
 

@@ -35,8 +35,8 @@ where
     VN: Nullable<NonNull = V>,
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<V>>) -> Result<()> {
-        let (frame, node) = (&*context.frame, context.node);
-        let opened = self.store.as_ref().map(|name| TableStore::open(frame, node, name));
+        let send_old = self.send_old;
+        let opened = self.store.as_ref().map(|name| TableStore::own(context, name, send_old));
         self.handle = opened.transpose()?;
         Ok(())
     }
@@ -53,19 +53,17 @@ where
             return Ok(());
         };
         let mut change = Change::latest(value, None);
-        if let Some(store) = self.handle {
-            if self.send_old {
-                change.old = store.get(context.frame, &key)?.map(|(value, _)| value);
-            }
-            match store.put(context.frame, &key, change.new.as_ref(), timestamp)? {
-                PutResult::NotPut => {
-                    context.drop_record("older_than_history");
-                    return Ok(());
-                }
-                put => change.is_latest = put == PutResult::Latest,
-            }
+        let Some(store) = self.handle else {
+            return context.forward(Record { key, value: change, timestamp, headers });
+        };
+        if self.send_old {
+            change.old = store.get_own(context.frame, &key)?.map(|(value, _)| value);
         }
-        context.forward(Record { key, value: change, timestamp, headers })
+        let record = Record { key, value: change, timestamp, headers };
+        if store.put_and_forward(context, record, timestamp)? == PutResult::NotPut {
+            context.drop_record("older_than_history");
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,10 @@
 //! The store of a table, of latest values or versioned, as its operators use it. Hot path.
 
+use super::Change;
+use super::cached::own_cache;
 use crate::error::Result;
-use crate::processor::{Frame, NodeIndex, StoreHandle};
+use crate::processor::{Frame, NodeIndex, ProcessorContext, StoreHandle};
+use crate::record::Record;
 use crate::store::{KeyValueStore, PutResult, VersionedKeyValueStore, VersionedRecord};
 use crate::time::Timestamp;
 
@@ -34,6 +37,54 @@ where
         }
     }
 
+    /// Looks the store of the operator up that forwards its changes; where it is a caching one they are held back from now on.
+    pub(crate) fn own(
+        context: &mut ProcessorContext<'_, '_, K, Change<V>>,
+        name: &str,
+        send_old: bool,
+    ) -> Result<Self> {
+        let store = Self::open(context.frame, context.node, name)?;
+        if let Self::Timestamped(handle) = store {
+            own_cache(context, handle, send_old);
+        }
+        Ok(store)
+    }
+
+    /// The latest value, for the operator that forwards the store's changes.
+    pub(crate) fn get_own(self, frame: &mut Frame<'_>, key: &K) -> Result<Option<(V, Timestamp)>> {
+        let found = self.get(frame, key)?;
+        if let Self::Timestamped(handle) = self {
+            frame.evict(handle)?;
+        }
+        Ok(found)
+    }
+
+    /// Writes a change and forwards it, now or when the record cache lets go of it; `at` is the timestamp of the record that made it.
+    /// What was not put is not forwarded either. Source: `TimestampedTupleForwarder.maybeForward`.
+    pub(crate) fn put_and_forward(
+        self,
+        context: &mut ProcessorContext<'_, '_, K, Change<V>>,
+        mut record: Record<K, Change<V>>,
+        at: Timestamp,
+    ) -> Result<PutResult> {
+        let Record { key, value: change, timestamp, .. } = &record;
+        if let Self::Timestamped(handle) = self
+            && context.frame.is_caching(handle)
+        {
+            let origin = context.frame.origin(at, record.headers.clone());
+            let store = context.frame.store(handle);
+            store.put_cached(key, change.new.as_ref(), *timestamp, origin)?;
+            context.frame.evict(handle)?;
+            return Ok(PutResult::Latest);
+        }
+        let put = self.put(context.frame, key, change.new.as_ref(), *timestamp)?;
+        if put != PutResult::NotPut {
+            record.value.is_latest = put == PutResult::Latest;
+            context.forward(record)?;
+        }
+        Ok(put)
+    }
+
     /// The latest value.
     pub(crate) fn get(self, frame: &mut Frame<'_>, key: &K) -> Result<Option<(V, Timestamp)>> {
         match self {
@@ -58,7 +109,7 @@ where
     }
 
     /// Writes a value, or deletes the key. What was not put must not be forwarded either.
-    pub(crate) fn put(
+    fn put(
         self,
         frame: &mut Frame<'_>,
         key: &K,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Change;
+use super::cached::own_cache;
 use super::idle::IdleTime;
 use super::windows::{EmitStrategy, Windows, millis};
 use crate::error::Result;
@@ -79,6 +80,37 @@ where
     Ok(())
 }
 
+/// Writes a window's change and forwards it, unless results are final ones: now, or when the record cache lets go of it. `at` is the
+/// timestamp of the record that made it.
+pub(super) fn put_and_forward<K, VA>(
+    handle: StoreHandle<WindowStore<K, VA>>,
+    emit: Emit,
+    record: Record<Windowed<K>, Change<VA>>,
+    at: Timestamp,
+    context: &mut ProcessorContext<'_, '_, Windowed<K>, Change<VA>>,
+) -> Result<()>
+where
+    K: Clone + Send + 'static,
+    VA: Clone + Send + 'static,
+{
+    let Record { key: Windowed { key, window }, value: change, timestamp, .. } = &record;
+    if context.frame.is_caching(handle) {
+        let origin = context.frame.origin(at, record.headers.clone());
+        let store = context.store(handle);
+        store.put_cached(key, change.new.as_ref(), window.start, *timestamp, origin)?;
+        return context.frame.evict(handle);
+    }
+    let store = context.store(handle);
+    match &change.new {
+        Some(new) => store.put_with_timestamp(key, new, window.start, *timestamp)?,
+        None => {
+            store.set_record_timestamp(*timestamp);
+            store.delete(key, window.start)?;
+        }
+    }
+    if emit.is_final() { Ok(()) } else { context.forward(record) }
+}
+
 /// `count`, `reduce` and `aggregate` of a stream in windows. Source: `KStreamWindowAggregate`.
 ///
 /// A record later than a window's end and grace period is dropped for that window alone. With final results, those of windows
@@ -138,27 +170,18 @@ where
     where
         A: Aggregation<K::NonNull, V, VA>,
     {
-        let Record { key, value, timestamp, headers } = record;
+        let Record { key, value, timestamp: at, headers } = record;
         let store = context.store(self.handle());
         let (old, timestamp) = match store.fetch_with_timestamp(&key, window.start)? {
-            Some((old, since)) => (Some(old), timestamp.max(since)),
-            None => (self.aggregation.init(), timestamp),
+            Some((old, since)) => (Some(old), at.max(since)),
+            None => (self.aggregation.init(), at),
         };
         // As in Java, the old value of a new window is the initial one.
         let sent_old = if self.emit.send_old { old.clone() } else { None };
         let new = self.aggregation.add(&key, value, old);
-        match &new {
-            Some(new) => store.put_with_timestamp(&key, new, window.start, timestamp)?,
-            None => {
-                store.set_record_timestamp(timestamp);
-                store.delete(&key, window.start)?;
-            }
-        }
-        if self.emit.is_final() {
-            return Ok(());
-        }
         let (key, value) = (Windowed::new(key, window), Change::latest(new, sent_old));
-        context.forward(Record { key, value, timestamp, headers })
+        let record = Record { key, value, timestamp, headers };
+        put_and_forward(self.handle(), self.emit, record, at, context)
     }
 
     /// Forwards what closed when stream time moved from `before` to `now`.
@@ -207,9 +230,12 @@ where
         &mut self,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        self.handle = Some(context.state_store(&self.store)?);
+        let handle = context.state_store(&self.store)?;
+        self.handle = Some(handle);
         if self.emit.is_final() {
             IdleTime::schedule(context);
+        } else {
+            own_cache(context, handle, self.emit.send_old);
         }
         Ok(())
     }

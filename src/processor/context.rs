@@ -27,6 +27,13 @@ impl<S> Clone for StoreHandle<S> {
 
 impl<S> Copy for StoreHandle<S> {}
 
+impl<S> StoreHandle<S> {
+    /// Which of the task's stores it is.
+    pub(super) fn index(self) -> usize {
+        self.index
+    }
+}
+
 /// A processor's key to one of its child nodes, looked up once in `init`.
 #[derive(Debug, Clone, Copy)]
 pub struct ChildHandle(NodeIndex);

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::caching::Caches;
 use super::metadata::ProcessorMetadata;
 use super::node::{Node, Source};
 use super::output::OutputBuffer;
@@ -68,6 +69,7 @@ pub(crate) struct TaskState {
     pub(crate) metadata: ProcessorMetadata,
     /// Records dropped by operators, with the reason, since last collected.
     pub(crate) dropped: Vec<(NodeIndex, &'static str)>,
+    pub(crate) caches: Caches,
     /// Names of the task's stores, in their order.
     pub(crate) store_names: Vec<Arc<str>>,
     pub(crate) global_stores: Vec<(Arc<str>, SharedStore)>,

@@ -5,6 +5,7 @@
 //! check a hop, no allocation, no serialisation. Hot path. Deliberately absent: Kafka. Outputs are data in an
 //! `OutputBuffer`, which the task hands on once the record in hand is done.
 
+mod caching;
 mod context;
 mod fixed_key;
 mod frame;
@@ -15,6 +16,7 @@ mod punctuator;
 mod supplier;
 mod times;
 
+pub(crate) use caching::{CacheOwner, Caches};
 pub use context::{ChildHandle, GlobalStoreHandle, ProcessorContext, StoreHandle};
 pub(crate) use fixed_key::FixedKey;
 pub use fixed_key::{

@@ -47,7 +47,7 @@ use crate::dlq::ErrorHandlers;
 use crate::error::{Error, Result};
 use crate::kafka::librdkafka::{ClientSettings, LibrdkafkaClients};
 use crate::kafka::{ConsumerPurpose, KafkaClients};
-use crate::store::Engines;
+use crate::store::{CacheBudget, Engines};
 use crate::task::{TaskBuilder, TaskSettings};
 use crate::telemetry::{ClientMetrics, RestoreMetrics, ThreadMetrics};
 use crate::time::{Clock, SystemClock};
@@ -272,7 +272,8 @@ fn task_settings(config: &StreamsConfig, components: &Components) -> TaskSetting
     TaskSettings {
         application_id: config.application_id.as_str().into(),
         max_task_idle: config.max_task_idle,
-        store_cache_bytes_max: config.store_cache_bytes_max,
+        record_cache: CacheBudget::new(0),
+        row_cache_bytes_max: config.row_cache_bytes_max,
         handlers: Arc::new(components.handlers.clone()),
         emit_interval: EMIT_INTERVAL,
         idle_timeout: config.idle_timeout,
@@ -313,7 +314,7 @@ impl Launch {
         let config = self.config.clone();
         let settings = task_settings(&config, &self.components);
         let mut builder = TaskBuilder::new(self.topology.clone(), self.plan.clone(), settings);
-        builder.settings.store_cache_bytes_max /= builder.store_instances().max(1);
+        builder.settings.row_cache_bytes_max /= builder.store_instances().max(1);
         let mut admin = clients.admin()?;
         let mut others = Vec::new();
         if !self.topology.global_stores.is_empty() {
@@ -421,9 +422,12 @@ impl Launch {
         let new_sink = self.new_sink(index, clients.clone(), clock.clone());
         let reply = ReplyTo { commands: reply.clone(), wake: consumer.waker() };
         let alive_at_ms = u64::try_from(clock.monotonic().as_millis()).unwrap_or(0);
+        let mut builder = builder.clone();
+        builder.settings.record_cache =
+            CacheBudget::new(config.record_cache_bytes_max / config.num_stream_threads);
         Ok(StreamThread {
             index,
-            builder: builder.clone(),
+            builder,
             config: config.clone(),
             consumer,
             sink: new_sink()?,

@@ -24,6 +24,10 @@ pub trait StoreBuilder: Send + Sync + 'static {
     fn kind(&self) -> StoreKind;
     /// The changelog topic's configuration; `None`: logging is off, the state dies with its disk.
     fn changelog(&self) -> Option<BTreeMap<String, String>>;
+    /// Whether a table's changes in this store may be held back by the record cache (`withCachingEnabled`).
+    fn is_caching(&self) -> bool {
+        false
+    }
     /// How far back a versioned store goes; `None` for every other.
     fn history_retention(&self) -> Option<Duration> {
         None

@@ -51,6 +51,11 @@ impl<K, V> Codec<K, V> {
         Ok(self.value.serializer().serialize(&self.topic, value, out)? == Encoded::Bytes)
     }
 
+    /// As [`write_value`](Self::write_value), for a value that may have been deleted.
+    pub(super) fn write_change(&self, value: Option<&V>, out: &mut Vec<u8>) -> Result<bool> {
+        value.map_or(Ok(false), |value| self.write_value(value, out))
+    }
+
     /// The bytes of a bound of keys.
     pub(super) fn bound(&self, bound: Bound<&K>) -> Result<Bound<Vec<u8>>> {
         let bytes = |key| {

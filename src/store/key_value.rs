@@ -8,10 +8,13 @@ use std::any::Any;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::codec::{Codec, prefix_end};
 use super::{
-    ChangelogRecord, ChangelogWriter, Direction, Engine, KeyValueView, Scan, StateStore, StoreView,
-    TransactionalStore, TransactionalStoreOptions,
+    CachedChange, CachingStore, ChangelogRecord, ChangelogWriter, Direction, Engine, KeyValueView,
+    Origin, RecordCache, Scan, StateStore, StoreView, TIMESTAMP_BYTES, TransactionalStore,
+    TransactionalStoreOptions,
 };
 use crate::error::Result;
 use crate::serdes::Serde;
@@ -65,10 +68,11 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// What the serdes return; `TaskCorrupted` for a damaged engine, `Fatal` where it cannot be read.
     pub fn get(&mut self, key: &K) -> Result<Option<V>> {
         self.codec.write_key(key, &mut self.key)?;
-        match self.store.get(&self.key)? {
-            None => Ok(None),
-            Some(value) => self.codec.read_value(value).map(Some),
-        }
+        let found = self.store.get(&self.key)?;
+        let bytes = found.map(Bytes::len);
+        let value = found.map(|value| self.codec.read_value(value)).transpose();
+        self.note_read(bytes);
+        value
     }
 
     /// The value of `key` and its timestamp; for stores whose format is
@@ -78,10 +82,13 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// As [`get`](Self::get).
     pub fn get_with_timestamp(&mut self, key: &K) -> Result<Option<(V, Timestamp)>> {
         self.codec.write_key(key, &mut self.key)?;
-        match self.store.get_with_timestamp(&self.key)? {
-            None => Ok(None),
-            Some((value, timestamp)) => Ok(Some((self.codec.read_value(value)?, timestamp))),
-        }
+        let found = self.store.get_with_timestamp(&self.key)?;
+        let bytes = found.map(|(value, _)| value.len());
+        let value = found
+            .map(|(value, timestamp)| Ok((self.codec.read_value(value)?, timestamp)))
+            .transpose();
+        self.note_read(bytes);
+        value
     }
 
     /// Sets the value of `key`, at the timestamp of the record in hand. A value that serialises to null deletes.
@@ -183,6 +190,40 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
         self.store.approximate_entries()
     }
 
+    /// Sets or deletes the value of `key`, and leaves the change to the record cache: it is forwarded later, as `origin`'s. For stores
+    /// whose format is [`ValueFormat::Timestamped`](super::ValueFormat::Timestamped). Source: `CachingKeyValueStore.put`.
+    pub(crate) fn put_cached(
+        &mut self,
+        key: &K,
+        value: Option<&V>,
+        timestamp: Timestamp,
+        origin: Origin,
+    ) -> Result<()> {
+        self.codec.write_key(key, &mut self.key)?;
+        let has_value = self.codec.write_change(value, &mut self.value)?;
+        let old = self.store.get(&self.key)?.cloned();
+        match has_value {
+            true => self.store.put_with_timestamp(&self.key, &self.value, timestamp),
+            false => self.store.delete(&self.key),
+        }
+        let Some(Some(cache)) = self.store.record_cache() else { return Ok(()) };
+        let change = CachedChange {
+            key: Bytes::copy_from_slice(&self.key),
+            old,
+            new: has_value.then(|| Bytes::copy_from_slice(&self.value)),
+            timestamp: if has_value { timestamp } else { origin.timestamp },
+            origin,
+        };
+        cache.put(change, TIMESTAMP_BYTES);
+        Ok(())
+    }
+
+    fn note_read(&mut self, value_bytes: Option<usize>) {
+        if let Some(Some(cache)) = self.store.record_cache() {
+            cache.read(&self.key, value_bytes.map(|bytes| bytes + TIMESTAMP_BYTES));
+        }
+    }
+
     fn range_in(
         &mut self,
         keys: impl RangeBounds<K>,
@@ -272,6 +313,10 @@ impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
         self.store.restore(records, position)
     }
 
+    fn record_cache(&mut self) -> Option<&mut Option<RecordCache>> {
+        self.store.record_cache()
+    }
+
     fn close(self: Box<Self>) -> Result<()> {
         Box::new(self.store).close()
     }
@@ -291,6 +336,19 @@ impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+impl<K: 'static, V: 'static> CachingStore for KeyValueStore<K, V> {
+    type Key = K;
+    type Value = V;
+
+    fn read_key(&self, key: &Bytes) -> Result<K> {
+        self.codec.read_key(key)
+    }
+
+    fn read_value(&self, value: &Bytes) -> Result<V> {
+        self.codec.read_value(value)
     }
 }
 

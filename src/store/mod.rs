@@ -11,11 +11,13 @@ mod join_buffer;
 mod key_value;
 mod key_value_view;
 mod memory;
+mod record_cache;
 #[cfg(feature = "rocksdb")]
 pub mod rocksdb;
 mod rows;
 mod scan;
 mod segment_scan;
+mod segment_state;
 mod segmented_state_store;
 mod segments;
 mod session;
@@ -26,6 +28,7 @@ mod versioned;
 mod view;
 mod window;
 mod window_keys;
+mod write_batch;
 
 use std::any::Any;
 use std::ops::Bound;
@@ -47,6 +50,8 @@ pub use key_value_view::{
     QueryableStoreTypes, ReadOnlyKeyValueStore,
 };
 pub use memory::{MemoryEngine, MemoryEngines};
+pub use record_cache::RecordCache;
+pub(crate) use record_cache::{CacheBudget, CachedChange, CachingStore};
 pub use scan::{Scan, Scanned};
 pub use segments::{RowOrder, SegmentedStoreOptions};
 pub use session::{SessionIter, SessionStore};
@@ -250,6 +255,10 @@ pub trait StateStore: Any + Send {
     /// Takes what [`times`](Self::times) gave.
     fn keep_times(&mut self, times: &[i64]) {
         let _ = times;
+    }
+    /// Where the store's record cache is, once an operator that forwards its changes has set one up; `None`: this type of store has none.
+    fn record_cache(&mut self) -> Option<&mut Option<RecordCache>> {
+        None
     }
     /// Closes the engine; uncommitted writes are dropped.
     fn close(self: Box<Self>) -> Result<()>;

@@ -56,6 +56,10 @@ macro_rules! segmented_state_store {
                 self.segments.keep_times(times);
             }
 
+            fn record_cache(&mut self) -> Option<&mut Option<super::RecordCache>> {
+                self.segments.store_mut().record_cache()
+            }
+
             fn close(self: Box<Self>) -> Result<()> {
                 self.segments.close()
             }

@@ -15,19 +15,20 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::segment_scan::{Keys, Path, Query, SegmentScan};
+use super::segment_state::{NOTHING_OBSERVED, SegmentState as State, decode_marker, encode_marker};
 use super::window_keys::{KEY_FIRST_PREFIX, KeySchema, MARKER, Parts, write_segment, write_time};
 use super::{
-    ChangelogRecord, ChangelogWriter, Engine, StateStore as _, TransactionalStore,
-    TransactionalStoreOptions,
+    CachedChange, ChangelogRecord, ChangelogWriter, Engine, Origin, StateStore as _,
+    TransactionalStore, TransactionalStoreOptions,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::time::Timestamp;
 
 /// Segments are no shorter. Source: `Stores.defaultSegmentInterval`.
 const SEGMENT_INTERVAL_MS_MIN: i64 = 60_000;
 
-/// Before anything was put. Source: `ConsumerRecord.NO_TIMESTAMP`.
-const NOTHING_OBSERVED: i64 = -1;
+/// Java's caches have the segment in front of each key. Source: `SegmentedCacheFunction`.
+const CACHE_SEGMENT_BYTES: usize = 8;
 
 /// In which order a window or session store keeps its rows, and so hands out all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,23 +55,6 @@ pub struct SegmentedStoreOptions {
     pub order: RowOrder,
 }
 
-/// What the store knows about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct State {
-    observed: i64,
-    /// The sequence number given last.
-    sequence: i32,
-    /// The stream time of each operator that works on the store.
-    stream_times: Vec<i64>,
-}
-
-impl State {
-    fn rewind(&mut self, to: &Self) {
-        self.observed = to.observed;
-        self.stream_times.clone_from(&to.stream_times);
-    }
-}
-
 pub(super) struct SegmentedStore {
     store: TransactionalStore,
     schema: KeySchema,
@@ -87,6 +71,7 @@ pub(super) struct SegmentedStore {
     expired_writes: u64,
     row: Vec<u8>,
     index_row: Vec<u8>,
+    cache_key: Vec<u8>,
 }
 
 impl SegmentedStore {
@@ -118,6 +103,7 @@ impl SegmentedStore {
             expired_writes: 0,
             row: Vec::new(),
             index_row: Vec::new(),
+            cache_key: Vec::new(),
         })
     }
 
@@ -170,6 +156,11 @@ impl SegmentedStore {
 
     /// The value of a row that is visible.
     pub(super) fn get(&mut self, parts: Parts<'_>) -> Result<Option<(&Bytes, Timestamp)>> {
+        if let Some(Some(cache)) = self.store.record_cache() {
+            self.cache_key.clear();
+            self.schema.write(parts, &mut self.cache_key);
+            cache.touch(&self.cache_key);
+        }
         if parts.time < self.visible_from() || parts.time < 0 {
             return Ok(None);
         }
@@ -216,6 +207,37 @@ impl SegmentedStore {
                 Some(_) => {}
             }
         }
+        Ok(())
+    }
+
+    /// As [`put`](Self::put), leaving the change to the record cache: it is forwarded later, as `origin`'s, with `forwarded_at` where that
+    /// is not the value's timestamp.
+    pub(super) fn put_cached(
+        &mut self,
+        parts: Parts<'_>,
+        value: Option<&[u8]>,
+        timestamp: Option<Timestamp>,
+        (forwarded_at, origin): (Timestamp, Origin),
+    ) -> Result<()> {
+        let old = if parts.time < self.kept_from() {
+            None
+        } else {
+            self.write_row(parts);
+            self.store.get(&self.row)?.cloned()
+        };
+        self.put(parts, value, timestamp)?;
+        let extra = CACHE_SEGMENT_BYTES + self.store.value_format().encoded_bytes(&[]);
+        let Some(Some(cache)) = self.store.record_cache() else { return Ok(()) };
+        self.cache_key.clear();
+        self.schema.write(parts, &mut self.cache_key);
+        let change = CachedChange {
+            key: Bytes::copy_from_slice(&self.cache_key),
+            old,
+            new: value.map(Bytes::copy_from_slice),
+            timestamp: forwarded_at,
+            origin,
+        };
+        cache.put(change, extra);
         Ok(())
     }
 
@@ -405,36 +427,6 @@ impl SegmentedStore {
         self.expired_below = live;
         Ok(())
     }
-}
-
-/// Observed time (8 bytes), sequence number (4), and the operators' stream times (8 each), big-endian.
-fn encode_marker(state: &State) -> Vec<u8> {
-    let mut marker = Vec::with_capacity(12 + 8 * state.stream_times.len());
-    marker.extend_from_slice(&state.observed.to_be_bytes());
-    marker.extend_from_slice(&state.sequence.to_be_bytes());
-    state.stream_times.iter().for_each(|time| marker.extend_from_slice(&time.to_be_bytes()));
-    marker
-}
-
-fn decode_marker(marker: &[u8]) -> Result<State> {
-    let parts = marker.split_first_chunk::<8>().and_then(|(observed, rest)| {
-        let (sequence, times) = rest.split_first_chunk::<4>()?;
-        let (times, rest) = times.as_chunks::<8>();
-        rest.is_empty().then(|| State {
-            observed: i64::from_be_bytes(*observed),
-            sequence: i32::from_be_bytes(*sequence),
-            stream_times: times.iter().map(|time| i64::from_be_bytes(*time)).collect(),
-        })
-    });
-    parts.ok_or_else(|| {
-        Error::new(
-            ErrorKind::TaskCorrupted,
-            format!(
-                "opening a windowed store: found a marker of {} bytes, wanted 12 and 8 for each operator",
-                marker.len()
-            ),
-        )
-    })
 }
 
 /// Gives rows the keys that Java writes to the changelog.

@@ -5,11 +5,15 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::codec::Codec;
 use super::segment_scan::{Keys, Query, SegmentScan};
 use super::segments::{SegmentedStore, SegmentedStoreOptions};
 use super::window_keys::{KeySchema, Parts};
-use super::{ChangelogRecord, ChangelogWriter, Direction, Engine, StateStore};
+use super::{
+    CachingStore, ChangelogRecord, ChangelogWriter, Direction, Engine, Origin, StateStore,
+};
 use crate::error::Result;
 use crate::serdes::Serde;
 use crate::time::Timestamp;
@@ -179,6 +183,21 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
         self.segments.store().approximate_entries()
     }
 
+    /// Sets or removes a session, and leaves the change to the record cache: it is forwarded later, as `origin`'s.
+    /// Source: `CachingSessionStore.put`.
+    pub(crate) fn put_cached(
+        &mut self,
+        key: &K,
+        session: Window,
+        value: Option<&V>,
+        origin: Origin,
+    ) -> Result<()> {
+        self.codec.write_key(key, &mut self.key)?;
+        let has_value = self.codec.write_change(value, &mut self.value)?;
+        let value = has_value.then_some(&self.value[..]);
+        self.segments.put_cached(parts(&self.key, session), value, None, (session.end, origin))
+    }
+
     /// As [`find_sessions`](Self::find_sessions), for the operator that the store belongs to: with what is kept for it alone.
     pub(crate) fn find_kept(
         &mut self,
@@ -229,6 +248,21 @@ fn parts(key: &[u8], session: Window) -> Parts<'_> {
 
 fn after(keys: Keys<'_>, earliest_end: Timestamp, direction: Direction) -> Query<'_> {
     Query { keys, from: earliest_end.as_millis(), to: i64::MAX, direction }
+}
+
+impl<K: 'static, V: 'static> CachingStore for SessionStore<K, V> {
+    type Key = Windowed<K>;
+    type Value = V;
+
+    fn read_key(&self, key: &Bytes) -> Result<Windowed<K>> {
+        let parts = KeySchema::Session.parse(key).expect("put_cached wrote the key");
+        let inner = self.codec.read_key(&key.slice(..parts.key.len()))?;
+        Ok(Windowed::new(inner, Window::between(parts.rest, parts.time)))
+    }
+
+    fn read_value(&self, value: &Bytes) -> Result<V> {
+        self.codec.read_value(value)
+    }
 }
 
 /// Sessions and their values. Borrows the store; ends after the first error of the engine.

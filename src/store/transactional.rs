@@ -18,9 +18,10 @@ use bytes::Bytes;
 
 use super::rows::{Before, RowId, RowState, Rows};
 use super::scan::{DirtyRows, Scan};
+use super::write_batch::write_batch;
 use super::{
-    ChangelogRecord, ChangelogWriter, Direction, Engine, EngineView, StateStore, ValueFormat,
-    is_empty_range,
+    ChangelogRecord, ChangelogWriter, Direction, Engine, EngineView, RecordCache, StateStore,
+    ValueFormat, is_empty_range,
 };
 use crate::error::{Error, Result};
 use crate::time::Timestamp;
@@ -61,6 +62,8 @@ pub struct TransactionalStore {
     /// Whether there was a scan since the last commit; if not, the index is given up.
     is_scanned: bool,
     journal: Vec<JournalEntry>,
+    /// Kept, undone and dropped with the rows.
+    record_cache: Option<RecordCache>,
     record_timestamp: Timestamp,
     /// Values of a batch with their timestamps in front.
     batch: Vec<u8>,
@@ -95,6 +98,7 @@ impl TransactionalStore {
             dirty_by_key: None,
             is_scanned: false,
             journal: Vec::new(),
+            record_cache: None,
             record_timestamp: Timestamp::default(),
             batch: Vec::new(),
         }
@@ -323,6 +327,17 @@ impl TransactionalStore {
             self.journal.len()
         )))
     }
+
+    /// A result that is committed without being forwarded would be lost.
+    fn refuse_changes(&self) -> Result<()> {
+        match self.record_cache.as_ref().map_or(0, RecordCache::changes) {
+            0 => Ok(()),
+            changes => Err(Error::fatal(format!(
+                "committing store \"{}\": found {changes} changes in its record cache, wanted them forwarded first",
+                self.name
+            ))),
+        }
+    }
 }
 
 /// Orders as the key does, as far as it goes: a shorter key's missing bytes count as zero.
@@ -350,6 +365,9 @@ impl StateStore for TransactionalStore {
         for entry in self.journal.drain(..) {
             self.rows.row_mut(entry.id).is_journalled = false;
         }
+        if let Some(cache) = &mut self.record_cache {
+            cache.accept_record();
+        }
     }
 
     fn undo_record(&mut self) {
@@ -364,6 +382,9 @@ impl StateStore for TransactionalStore {
             }
             self.rows.replace(id, before.value, before.timestamp, before.state);
             self.rows.row_mut(id).is_journalled = false;
+        }
+        if let Some(cache) = &mut self.record_cache {
+            cache.undo_record();
         }
     }
 
@@ -382,6 +403,7 @@ impl StateStore for TransactionalStore {
 
     fn commit(&mut self, position: Option<i64>) -> Result<()> {
         self.refuse_open_record("committing")?;
+        self.refuse_changes()?;
         if self.dirty.is_empty() && (position.is_none() || position == self.engine.position()) {
             return Ok(());
         }
@@ -406,6 +428,9 @@ impl StateStore for TransactionalStore {
             self.rows.remove(dirty.id);
         }
         self.clear_dirty();
+        if let Some(cache) = &mut self.record_cache {
+            cache.clear();
+        }
     }
 
     fn uncommitted_bytes(&self) -> usize {
@@ -452,6 +477,10 @@ impl StateStore for TransactionalStore {
         Ok(())
     }
 
+    fn record_cache(&mut self) -> Option<&mut Option<RecordCache>> {
+        Some(&mut self.record_cache)
+    }
+
     fn close(self: Box<Self>) -> Result<()> {
         self.engine.close()
     }
@@ -463,35 +492,6 @@ impl StateStore for TransactionalStore {
     fn as_any(&self) -> &dyn Any {
         self
     }
-}
-
-/// Writes changes to the engine, with the timestamp in front of each value where the format wants it.
-fn write_batch<'a>(
-    engine: &mut dyn Engine,
-    format: ValueFormat,
-    batch: &mut Vec<u8>,
-    changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>, Timestamp)> + Clone,
-    position: Option<i64>,
-) -> Result<()> {
-    if format == ValueFormat::Plain {
-        return engine.write(&mut changes.map(|(key, value, _)| (key, value)), position);
-    }
-    batch.clear();
-    for (_, value, timestamp) in changes.clone() {
-        if let Some(value) = value {
-            format.encode(value, timestamp, batch);
-        }
-    }
-    let mut rest = batch.as_slice();
-    let mut encoded = changes.map(|(key, value, _)| {
-        let value = value.map(|value| {
-            let (head, tail) = rest.split_at(format.encoded_bytes(value));
-            rest = tail;
-            head
-        });
-        (key, value)
-    });
-    engine.write(&mut encoded, position)
 }
 
 #[cfg(test)]

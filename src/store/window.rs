@@ -6,11 +6,15 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::codec::Codec;
 use super::segment_scan::{Keys, Query, SegmentScan};
 use super::segments::{SegmentedStore, SegmentedStoreOptions};
 use super::window_keys::{KeySchema, Parts};
-use super::{ChangelogRecord, ChangelogWriter, Direction, Engine, StateStore};
+use super::{
+    CachingStore, ChangelogRecord, ChangelogWriter, Direction, Engine, Origin, StateStore,
+};
 use crate::error::Result;
 use crate::serdes::Serde;
 use crate::time::Timestamp;
@@ -270,6 +274,25 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         self.segments.store().approximate_entries()
     }
 
+    /// Sets or deletes the value of `key` in the window that begins at `start`, and leaves the change to the record cache: it is forwarded
+    /// later, as `origin`'s. Source: `CachingWindowStore.put`.
+    pub(crate) fn put_cached(
+        &mut self,
+        key: &K,
+        value: Option<&V>,
+        start: Timestamp,
+        timestamp: Timestamp,
+        origin: Origin,
+    ) -> Result<()> {
+        self.codec.write_key(key, &mut self.key)?;
+        let has_value = self.codec.write_change(value, &mut self.value)?;
+        let parts = Parts { key: &self.key, time: start.as_millis(), rest: 0 };
+        let forwarded_at = if has_value { timestamp } else { origin.timestamp };
+        let value = has_value.then_some(&self.value[..]);
+        self.segments.store_mut().set_record_timestamp(timestamp); // a deletion's in the changelog
+        self.segments.put_cached(parts, value, Some(timestamp), (forwarded_at, origin))
+    }
+
     /// As [`fetch_range`](Self::fetch_range), for the operator that the store belongs to: with what is kept for it alone.
     pub(crate) fn fetch_kept(
         &mut self,
@@ -310,6 +333,22 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     ) -> (Option<Timestamp>, Timestamp) {
         let (before, now) = self.segments.advance_stream_time(operator, time.as_millis());
         (before.map(Timestamp::from_millis), Timestamp::from_millis(now))
+    }
+}
+
+impl<K: 'static, V: 'static> CachingStore for WindowStore<K, V> {
+    type Key = Windowed<K>;
+    type Value = V;
+
+    /// As long as the store was told that windows are, whatever the operator's is. Source: `WindowKeySchema.fromStoreKey`.
+    fn read_key(&self, key: &Bytes) -> Result<Windowed<K>> {
+        let parts = KeySchema::Window.parse(key).expect("put_cached wrote the key");
+        let inner = self.codec.read_key(&key.slice(..parts.key.len()))?;
+        Ok(Windowed::new(inner, Window::sized(parts.time, self.window_size_ms)))
+    }
+
+    fn read_value(&self, value: &Bytes) -> Result<V> {
+        self.codec.read_value(value)
     }
 }
 

@@ -14,10 +14,10 @@ use crate::error::{Error, Result};
 use crate::ids::{TaskId, TopicPartition};
 use crate::kafka::CommittedOffset;
 use crate::processor::{
-    CurrentRecord, NodeIndex, NodeKind, NodeSlot, OutputBuffer, ProcessorMetadata,
+    Caches, CurrentRecord, NodeIndex, NodeKind, NodeSlot, OutputBuffer, ProcessorMetadata,
     PunctuationQueue, SharedStore, TaskState, TaskTimes,
 };
-use crate::store::{Engines, MemoryEngines};
+use crate::store::{CacheBudget, Engines, MemoryEngines};
 use crate::telemetry::TaskMetrics;
 use crate::time::Clock;
 use crate::topology::{
@@ -31,8 +31,10 @@ pub(crate) struct TaskSettings {
     pub(crate) application_id: Arc<str>,
     /// `None`: never wait (`max.task.idle.ms = -1`).
     pub(crate) max_task_idle: Option<Duration>,
+    /// What the record caches of the thread's tasks share.
+    pub(crate) record_cache: CacheBudget,
     /// Row cache of each store, in bytes.
-    pub(crate) store_cache_bytes_max: usize,
+    pub(crate) row_cache_bytes_max: usize,
     pub(crate) handlers: Arc<ErrorHandlers>,
     /// The shortest wall-clock time between two searches for results of closed windows.
     pub(crate) emit_interval: Duration,
@@ -119,7 +121,7 @@ impl TaskBuilder {
         let changelog =
             source.unwrap_or_else(|| changelog_topic(&self.settings.application_id, name));
         let engine = self.engines(builder.as_ref()).open(folder, name)?;
-        let store = builder.build(engine, &changelog, self.settings.store_cache_bytes_max)?;
+        let store = builder.build(engine, &changelog, self.settings.row_cache_bytes_max)?;
         let position = store.position().unwrap_or(0);
         let changelog = logged.then_some(changelog);
         Ok(TaskStore { store, changelog, is_source, position })
@@ -204,11 +206,13 @@ impl TaskBuilder {
             attempt: 0,
             has_effects: false,
             slots,
+            cache_metrics: Vec::new(),
             latency_samples: Vec::new(),
             state: self.task_state(id, members, partitions, store_names),
         };
         task.go_on_from(committed);
         task.init()?;
+        task.open_cache_metrics();
         Ok(task)
     }
 
@@ -223,7 +227,7 @@ impl TaskBuilder {
         let topic = self.topology.source_topics_of(spec.source)[0].short().clone();
         let builder = spec.builder.as_ref();
         let engine = self.engines(builder).open(folder, builder.name())?;
-        let store = builder.build(engine, &topic, self.settings.store_cache_bytes_max)?;
+        let store = builder.build(engine, &topic, self.settings.row_cache_bytes_max)?;
         let id = TaskId { subtopology: u32::MAX, partition: -1 };
         let names = vec![builder.name().clone()];
         let state = self.task_state(id, &members, Vec::new(), names);
@@ -256,10 +260,22 @@ impl TaskBuilder {
             commit_requested: false,
             metadata: ProcessorMetadata::default(),
             dropped: Vec::new(),
+            caches: self.caches(&store_names),
             store_names,
             global_stores: self.global_stores.clone(),
             node_stores,
         }
+    }
+
+    fn caches(&self, store_names: &[Arc<str>]) -> Caches {
+        let is_caching = |name: &Arc<str>| {
+            let store = self.topology.stores.get(name); // a global one has nobody to forward to
+            store.is_some_and(|store| store.builder.is_caching())
+        };
+        Caches::new(
+            self.settings.record_cache.clone(),
+            store_names.iter().map(is_caching).collect(),
+        )
     }
 
     fn node_slots(&self, members: &[usize], partition_count: &PartitionCounts) -> Vec<NodeSlot> {

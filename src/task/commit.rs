@@ -12,9 +12,10 @@ use super::stream_task::StreamTask;
 use crate::error::{ErrorKind, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{CommittedOffset, OutgoingRecord, TopicHandle};
-use crate::processor::{CurrentRecord, NodeIndex, NodeKind, ProcessorMetadata};
+use crate::processor::{CacheOwner, CurrentRecord, NodeIndex, NodeKind, ProcessorMetadata};
 use crate::record::Headers;
 use crate::store::{ChangelogWriter, StateStore};
+use crate::telemetry::CacheMetrics;
 use crate::time::Timestamp;
 
 impl StreamTask {
@@ -34,9 +35,22 @@ impl StreamTask {
         self.state.metadata = ProcessorMetadata::restored(times);
     }
 
+    /// After the processors, which set the caches up, are initialised.
+    pub(super) fn open_cache_metrics(&mut self) {
+        let (app, task) = (&self.state.application_id, self.state.task_id);
+        let store = |owner: &CacheOwner| self.stores[owner.store].name();
+        let metrics = |owner| CacheMetrics::new(app, task, store(owner));
+        self.cache_metrics = self.state.caches.owners.iter().map(metrics).collect();
+    }
+
     /// Whether anything has happened since the last commit.
     pub(crate) fn needs_commit(&self) -> bool {
         self.has_effects
+    }
+
+    /// Whether the input since the last commit is to be read again, after an abort.
+    pub(crate) fn wants_input_again(&self) -> bool {
+        self.state.caches.wants_input_again
     }
 
     pub(crate) fn commit_requested(&self) -> bool {
@@ -48,8 +62,12 @@ impl StreamTask {
         self.stores.iter().map(|store| store.uncommitted_bytes()).sum()
     }
 
-    /// Step 1 of a commit: sends every changed key to its changelog, once.
+    /// Step 1 of a commit: forwards what record caches hold back, and sends every changed key to its changelog, once.
+    ///
+    /// # Errors
+    /// `AbortTransaction` where a change that was held back is a bad record's; what is to be read again then is processed with none held back.
     pub(crate) fn prepare_commit(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
+        self.flush_caches(sink)?;
         let partition = self.state.task_id.partition;
         for (store, changelog) in self.stores.iter_mut().zip(&mut self.changelogs) {
             let topic = changelog.topic.as_ref().filter(|_| changelog.input.is_none());
@@ -62,6 +80,34 @@ impl StreamTask {
             let count = store.write_changelog(&mut writer)?;
             changelog.unacknowledged += i64::try_from(count).unwrap_or(i64::MAX);
         }
+        Ok(())
+    }
+
+    /// Forwards the changes of every record cache, each as a record of its own. What that changes in a cache further down is forwarded
+    /// with it, since the caches come in the order of the nodes. Source: `ProcessorStateManager.flushCache`.
+    fn flush_caches(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
+        for index in 0..self.state.caches.owners.len() {
+            let owner = self.state.caches.owners[index];
+            loop {
+                let mut is_done = false;
+                let (outcome, _) = self.guarded(|frame| {
+                    is_done = !frame.flush_next(owner)?;
+                    Ok(())
+                });
+                let outcome = outcome
+                    .and_then(|()| check_sizes(&self.state.outputs, sink.record_bytes_max()));
+                if let Err(error) = outcome {
+                    self.undo_effects();
+                    let now = self.state.clock.now();
+                    return Err(self.state.caches.find_bad_record(error, now));
+                }
+                self.keep_effects(sink)?;
+                if is_done {
+                    break;
+                }
+            }
+        }
+        self.count_dropped();
         Ok(())
     }
 
@@ -113,6 +159,12 @@ impl StreamTask {
                 self.metrics.dropped(store.name(), "expired", expired);
             }
         }
+        for (owner, metrics) in self.state.caches.owners.iter().zip(&self.cache_metrics) {
+            if let Some(Some(cache)) = self.stores[owner.store].record_cache() {
+                metrics.report(cache.take_figures(), cache.bytes());
+            }
+        }
+        self.state.caches.committed(now);
         self.state.times.commit();
         self.group.committed();
         self.state.metadata.committed();
@@ -149,7 +201,7 @@ impl StreamTask {
                 Ok(()) if self.has_new_effects() => self.keep_effects(sink)?,
                 Ok(()) => self.stores.iter_mut().for_each(|store| store.accept_record()),
                 Err(error) => {
-                    self.undo_effects();
+                    let error = self.undo_failed(error);
                     if error.kind() != ErrorKind::BadRecord {
                         return Err(error);
                     }
@@ -173,15 +225,22 @@ impl StreamTask {
     ) -> Result<()> {
         let stores = std::mem::take(&mut self.stores);
         let changelogs = self.changelogs.iter().map(|changelog| changelog.topic.as_ref());
-        let replaced = stores.into_iter().zip(changelogs);
-        self.stores =
-            replaced.map(|(store, topic)| replace(store, topic)).collect::<Result<_>>()?;
+        let replaced = stores.into_iter().zip(changelogs).map(|(mut store, topic)| {
+            let cache = store.record_cache().and_then(Option::take);
+            let mut store = replace(store, topic)?;
+            if let Some(place) = store.record_cache() {
+                *place = cache;
+            }
+            Ok(store)
+        });
+        self.stores = replaced.collect::<Result<_>>()?;
         Ok(())
     }
 
     /// Drops everything uncommitted: store writes, outputs, buffered records. The caller seeks back.
     pub(crate) fn abort(&mut self) {
         self.undo_effects();
+        self.state.caches.wants_input_again = false;
         self.state.times.abort();
         self.stores.iter_mut().for_each(|store| store.abort());
         for changelog in &mut self.changelogs {

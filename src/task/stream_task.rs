@@ -18,7 +18,7 @@ use crate::processor::{
 };
 use crate::record::{Headers, RawRecord};
 use crate::store::StateStore;
-use crate::telemetry::TaskMetrics;
+use crate::telemetry::{CacheMetrics, TaskMetrics};
 use crate::time::Timestamp;
 
 /// Latencies measured a commit: all of them at low load, the longest ones at high.
@@ -63,6 +63,8 @@ pub(crate) struct StreamTask {
     pub(super) has_effects: bool,
     /// Which source node's slot each partition has.
     pub(super) slots: Vec<usize>,
+    /// Of the record caches, in the order of `TaskState::caches`.
+    pub(super) cache_metrics: Vec<CacheMetrics>,
     /// Event times of the first records since the last commit; they have waited longest.
     pub(super) latency_samples: Vec<Timestamp>,
 }
@@ -169,7 +171,7 @@ impl StreamTask {
         match outcome {
             Ok(()) => self.keep_effects(sink)?,
             Err((stage, error)) => {
-                self.undo_effects();
+                let error = self.undo_failed(error);
                 if self.try_again(partition, &error) {
                     return Ok(Step::Processed);
                 }
@@ -201,10 +203,12 @@ impl StreamTask {
         self.group.pop(partition);
         self.has_effects = true;
         self.metrics.processed.increment(1);
-        if !self.state.dropped.is_empty() {
-            for (node, reason) in self.state.dropped.drain(..) {
-                self.metrics.dropped(&self.nodes[node.0].name, reason, 1);
-            }
+        self.count_dropped();
+    }
+
+    pub(super) fn count_dropped(&mut self) {
+        for (node, reason) in self.state.dropped.drain(..) {
+            self.metrics.dropped(&self.nodes[node.0].name, reason, 1);
         }
     }
 
@@ -386,7 +390,7 @@ impl StreamTask {
             match outcome {
                 Ok(()) => self.keep_effects(sink)?,
                 Err(error) => {
-                    self.undo_effects();
+                    let error = self.undo_failed(error);
                     if error.kind() != ErrorKind::BadRecord {
                         return Err(error);
                     }
@@ -418,6 +422,7 @@ impl StreamTask {
         send_all(&mut self.state.outputs, &mut self.handles, sink)?;
         self.state.times.accept_record();
         self.state.metadata.keep();
+        self.state.caches.has_evicted = false;
         self.stores.iter_mut().for_each(|store| store.accept_record());
         Ok(())
     }
@@ -427,7 +432,19 @@ impl StreamTask {
         self.state.dropped.clear();
         self.state.times.undo_record();
         self.state.metadata.undo();
+        self.state.caches.has_evicted = false;
         self.stores.iter_mut().for_each(|store| store.undo_record());
+    }
+
+    /// Undoes what has failed. Where changes of other records were forwarded with it, it may be one of them that is bad.
+    pub(super) fn undo_failed(&mut self, error: Error) -> Error {
+        let has_evicted = self.state.caches.has_evicted;
+        self.undo_effects();
+        if !has_evicted {
+            return error;
+        }
+        let now = self.state.clock.now();
+        self.state.caches.find_bad_record(error, now)
     }
 
     fn set_current(&mut self, partition: usize, time: Timestamp) {
@@ -449,6 +466,7 @@ impl StreamTask {
                 }
             }
         }
+        self.cache_metrics.iter().for_each(CacheMetrics::closed);
         let changelogs = std::mem::take(&mut self.changelogs);
         let stores = std::mem::take(&mut self.stores);
         let join = |(store, changelog): (Box<dyn StateStore>, Changelog)| TaskStore {

@@ -29,6 +29,14 @@ const COUNTERS: &[(&str, &str)] = &[
     ("kstreams_punctuation_failures_total", "Punctuations that failed and were undone"),
     ("kstreams_rebalances_total", "Assignments received from the group"),
     ("kstreams_transactions_total", "Transactions by outcome"),
+    (
+        "kstreams_cache_requests_total",
+        "Look-ups of an operator in its store by whether the record cache had the key",
+    ),
+    (
+        "kstreams_cache_evictions_total",
+        "Entries that the record caches had no room for; their changes were forwarded early",
+    ),
     ("kstreams_restore_records_total", "Changelog records applied to stores"),
 ];
 
@@ -36,6 +44,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("kstreams_client_state", "1 for the state that the client is in"),
     ("kstreams_threads", "Stream threads that run"),
     ("kstreams_tasks", "Tasks of this instance by state"),
+    ("kstreams_cache_bytes", "Size of a task's record cache of a store, at the last commit"),
     ("kstreams_consumer_lag_records", "Records on the broker that are not processed yet"),
     ("kstreams_consumer_lag_seconds", "Age of the oldest record that waits in a task's buffer"),
 ];

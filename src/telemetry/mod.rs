@@ -66,6 +66,47 @@ impl TaskMetrics {
     }
 }
 
+/// The metrics of a task's record cache of one store.
+pub(crate) struct CacheMetrics {
+    bytes: Gauge,
+    hits: Counter,
+    misses: Counter,
+    evictions: Counter,
+}
+
+impl CacheMetrics {
+    pub(crate) fn new(app: &str, task: TaskId, store: &str) -> Self {
+        let of_store = [("app", app.to_owned()), ("store", store.to_owned())];
+        let requests = |result: &str| {
+            let labels: Labels =
+                of_store.iter().cloned().chain([("result", result.to_owned())]).collect();
+            counter!("kstreams_cache_requests_total", &labels)
+        };
+        let of_task: Labels =
+            of_store.iter().cloned().chain([("task", task.to_string())]).collect();
+        Self {
+            bytes: gauge!("kstreams_cache_bytes", &of_task),
+            hits: requests("hit"),
+            misses: requests("miss"),
+            evictions: counter!("kstreams_cache_evictions_total", &of_store),
+        }
+    }
+
+    /// Adds what has happened since the last commit.
+    pub(crate) fn report(&self, [hits, misses, evictions]: [u64; 3], bytes: usize) {
+        self.hits.increment(hits);
+        self.misses.increment(misses);
+        self.evictions.increment(evictions);
+        #[allow(clippy::cast_precision_loss)] // a gauge
+        self.bytes.set(bytes as f64);
+    }
+
+    /// A cache that has gone takes no memory here.
+    pub(crate) fn closed(&self) {
+        self.bytes.set(0.0);
+    }
+}
+
 fn dead_letters(app: &str, topic: &str, stage: &str, disposition: &'static str) -> Counter {
     let labels = [
         ("app", app.to_owned()),

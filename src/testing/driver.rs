@@ -16,7 +16,7 @@ use crate::ids::TaskId;
 use crate::kafka::{OutgoingRecord, TopicHandle};
 use crate::record::{Headers, RawRecord};
 use crate::serdes::{DefaultSerde, Serde};
-use crate::store::{Engines, MemoryEngines, StateStore};
+use crate::store::{CacheBudget, Engines, MemoryEngines, StateStore};
 use crate::task::{GlobalTask, RecordSink, Step, StreamTask, TaskBuilder, TaskSettings};
 use crate::time::{Clock, MockClock, Timestamp};
 use crate::topology::{PartitionCounts, Subtopology, Topology};
@@ -42,6 +42,9 @@ pub struct TestSettings {
     pub idle_timeout: Option<Duration>,
     /// As [`StreamsConfig::future_skew_max`](crate::StreamsConfig::future_skew_max), against the driver's clock.
     pub future_skew_max: Option<Duration>,
+    /// As [`StreamsConfig::record_cache_bytes_max`](crate::StreamsConfig::record_cache_bytes_max); what is held back comes out with the
+    /// commit after each input. 0 if not given: a test sees every update.
+    pub record_cache_bytes_max: usize,
     /// How many partitions the sinks' topics have, as partitioners are told; what they choose is read from one queue all the same.
     pub output_partitions: i32,
 }
@@ -56,6 +59,7 @@ impl Default for TestSettings {
             emit_interval: Duration::ZERO,
             idle_timeout: None,
             future_skew_max: None,
+            record_cache_bytes_max: 0,
             output_partitions: 1,
         }
     }
@@ -86,7 +90,9 @@ pub(super) struct Inner {
     pub(super) builder: TaskBuilder,
     pub(super) counts: PartitionCounts,
     globals: Vec<GlobalTask>,
-    sink: CapturingSink,
+    pub(super) sink: CapturingSink,
+    /// What the task got since the last commit, by partition.
+    pub(super) uncommitted: Vec<(usize, RawRecord)>,
     /// Inputs that are changelogs of tables too.
     pub(super) source_changelogs: BTreeMap<Arc<str>, VecDeque<RawRecord>>,
     pub(super) outputs: BTreeMap<Arc<str>, VecDeque<RawRecord>>,
@@ -95,9 +101,9 @@ pub(super) struct Inner {
 
 /// Keeps what the task sends.
 #[derive(Default)]
-struct CapturingSink {
+pub(super) struct CapturingSink {
     topics: Vec<Arc<str>>,
-    sent: Vec<(usize, RawRecord)>,
+    pub(super) sent: Vec<(usize, RawRecord)>,
 }
 
 impl RecordSink for CapturingSink {
@@ -141,7 +147,8 @@ impl TopologyTestDriver {
         let task_settings = TaskSettings {
             application_id: settings.application_id.as_str().into(),
             max_task_idle: Some(Duration::ZERO),
-            store_cache_bytes_max: 1 << 20,
+            record_cache: CacheBudget::new(settings.record_cache_bytes_max),
+            row_cache_bytes_max: 1 << 20,
             handlers: Arc::new(settings.handlers),
             emit_interval: settings.emit_interval,
             idle_timeout: settings.idle_timeout,
@@ -177,6 +184,7 @@ impl TopologyTestDriver {
             builder,
             globals,
             sink: CapturingSink::default(),
+            uncommitted: Vec::new(),
             source_changelogs,
             outputs: BTreeMap::new(),
             offsets: BTreeMap::new(),
@@ -356,8 +364,8 @@ impl Inner {
         topic: &str,
         records: impl IntoIterator<Item = RawRecord>,
     ) -> Result<()> {
-        self.process_batch(topic, records)?;
-        self.commit()?;
+        let outcome = self.process_batch(topic, records).and_then(|()| self.commit());
+        self.read_again_if_asked(outcome)?;
         self.complete()
     }
 
@@ -394,6 +402,7 @@ impl Inner {
             task.abort();
         }
         self.sink.sent.clear();
+        self.uncommitted.clear();
         (self.offsets, self.source_changelogs) = (offsets, changelogs);
         processed
     }
@@ -430,6 +439,7 @@ impl Inner {
         let Some(task) = &mut self.task else { return Ok(false) };
         let index = task.partitions().iter().position(|source| &*source.topic == topic);
         if let Some(index) = index {
+            self.uncommitted.push((index, record.clone()));
             task.push(index, record);
         }
         Ok(index.is_some())
@@ -439,25 +449,31 @@ impl Inner {
     pub(super) fn complete(&mut self) -> Result<()> {
         self.capture()?;
         loop {
-            let now = self.clock.now();
-            let Some(task) = &mut self.task else { return Ok(()) };
-            for partition in 0..task.partitions().len() {
-                task.set_caught_up(partition, true);
-            }
-            let step = task.process_next(now, &mut self.sink)?;
-            task.punctuate_stream_time(&mut self.sink)?;
-            self.commit()?;
+            let outcome = self.process_one().and_then(|step| self.commit().map(|()| step));
+            let step = self.read_again_if_asked(outcome)?;
             let more = self.task.as_ref().is_some_and(StreamTask::has_buffered_records);
-            if step == Step::Idle && !more {
+            if matches!(step, None | Some(Step::Idle)) && !more {
                 return Ok(());
             }
         }
+    }
+
+    fn process_one(&mut self) -> Result<Step> {
+        let now = self.clock.now();
+        let Some(task) = &mut self.task else { return Ok(Step::Idle) };
+        for partition in 0..task.partitions().len() {
+            task.set_caught_up(partition, true);
+        }
+        let step = task.process_next(now, &mut self.sink)?;
+        task.punctuate_stream_time(&mut self.sink)?;
+        Ok(step)
     }
 
     pub(super) fn commit(&mut self) -> Result<()> {
         if let Some(task) = &mut self.task {
             task.prepare_commit(&mut self.sink)?;
             task.post_commit(false, self.clock.now())?;
+            self.uncommitted.retain(|(input, record)| task.consumed(*input) <= Some(record.offset));
         }
         self.capture()
     }

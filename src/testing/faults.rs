@@ -6,7 +6,7 @@ use std::path::Path;
 use super::TopologyTestDriver;
 use super::driver::{Inner, TASK};
 use super::reopen::records_of;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::record::RawRecord;
 
 impl TopologyTestDriver {
@@ -35,6 +35,23 @@ impl TopologyTestDriver {
 }
 
 impl Inner {
+    /// Aborts where the record cache asks for the input since the last commit again, as a stream thread does; other errors are the caller's.
+    pub(super) fn read_again_if_asked<T>(&mut self, outcome: Result<T>) -> Result<Option<T>> {
+        let aborts = |error: &Error| error.kind() == ErrorKind::AbortTransaction;
+        let task = self.task.as_mut().filter(|task| task.wants_input_again());
+        match (outcome, task) {
+            (Err(error), Some(task)) if aborts(&error) => {
+                task.abort();
+                self.sink.sent.clear();
+                self.uncommitted
+                    .iter()
+                    .for_each(|(input, record)| task.push(*input, record.clone()));
+                Ok(None)
+            }
+            (outcome, _) => outcome.map(Some),
+        }
+    }
+
     fn restart(&mut self) -> Result<()> {
         let Some(task) = self.task.take() else { return Ok(()) };
         let committed = task.committed();

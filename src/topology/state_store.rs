@@ -47,6 +47,7 @@ impl Stores {
             kind: StoreKind::Persistent,
             format: ValueFormat::Plain,
             logging: Some(BTreeMap::new()),
+            caching: false,
         }
     }
 }
@@ -59,6 +60,7 @@ pub struct KeyValueStoreBuilder<K, V> {
     kind: StoreKind,
     format: ValueFormat,
     logging: Option<BTreeMap<String, String>>,
+    caching: bool,
 }
 
 impl<K, V> KeyValueStoreBuilder<K, V> {
@@ -71,6 +73,19 @@ impl<K, V> KeyValueStoreBuilder<K, V> {
     /// Keeps a timestamp with every value (`timestampedKeyValueStoreBuilder`).
     pub fn timestamped(mut self) -> Self {
         self.format = ValueFormat::Timestamped;
+        self
+    }
+
+    /// Lets the record cache hold back what a table forwards of its changes in this store (`withCachingEnabled`). Nothing changes for
+    /// processors of one's own, which forward themselves.
+    pub fn caching_enabled(mut self) -> Self {
+        self.caching = true;
+        self
+    }
+
+    /// Holds nothing back (`withCachingDisabled`), the default.
+    pub fn caching_disabled(mut self) -> Self {
+        self.caching = false;
         self
     }
 
@@ -104,6 +119,10 @@ where
         let mut configs = key_value_changelog_configs();
         configs.extend(self.logging.clone()?);
         Some(configs)
+    }
+
+    fn is_caching(&self) -> bool {
+        self.caching
     }
 
     fn build(

@@ -74,6 +74,7 @@ struct Settings {
     kind: StoreKind,
     order: RowOrder,
     logging: Option<BTreeMap<String, String>>,
+    caching: bool,
 }
 
 impl Settings {
@@ -85,6 +86,7 @@ impl Settings {
             kind: StoreKind::Persistent,
             order: RowOrder::default(),
             logging: Some(BTreeMap::new()),
+            caching: false,
         }
     }
 
@@ -127,6 +129,18 @@ macro_rules! settings {
         /// Keeps rows for longer than the retention says, for the operator alone that the store belongs to.
         pub(crate) fn keep_longer(mut self, additional: Duration) -> Self {
             self.settings.additional = additional;
+            self
+        }
+
+        /// Lets the record cache hold back what a table forwards of its changes in this store (`withCachingEnabled`).
+        pub fn caching_enabled(mut self) -> Self {
+            self.settings.caching = true;
+            self
+        }
+
+        /// Holds nothing back (`withCachingDisabled`), the default.
+        pub fn caching_disabled(mut self) -> Self {
+            self.settings.caching = false;
             self
         }
 
@@ -187,6 +201,10 @@ where
         self.settings.changelog()
     }
 
+    fn is_caching(&self) -> bool {
+        self.settings.caching
+    }
+
     fn build(
         &self,
         engine: Box<dyn Engine>,
@@ -237,6 +255,10 @@ where
 
     fn changelog(&self) -> Option<BTreeMap<String, String>> {
         self.settings.changelog()
+    }
+
+    fn is_caching(&self) -> bool {
+        self.settings.caching
     }
 
     fn build(

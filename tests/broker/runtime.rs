@@ -17,6 +17,7 @@ pub(super) fn config(application: &str, state: &Path) -> StreamsConfig {
     config.state_dir = state.to_owned();
     config.session_timeout = Duration::from_secs(6);
     config.heartbeat_interval = Duration::from_secs(1);
+    config.record_cache_bytes_max = 0; // the tests look at every update
     config
 }
 
@@ -95,6 +96,32 @@ fn counts_go_on_exactly_once_over_restarts() {
         let wanted: Vec<i64> = (1..=i64::try_from(seen.len()).unwrap()).collect();
         assert_eq!(seen, wanted, "counts of \"{word}\" have a gap or come twice");
     }
+}
+
+/// The last of several updates within a commit is all that comes, but it comes, and never twice.
+#[test]
+fn counts_held_back_by_the_record_cache_skip_some_and_lose_none_over_restarts() {
+    let application = unique("cached");
+    let (input, output) = (format!("{application}-in"), format!("{application}-out"));
+    topics(&input, &output);
+    let state = tempfile::tempdir().unwrap();
+    for (round, bytes_max) in [10 << 20, 300, 10 << 20].into_iter().enumerate() {
+        lines(&input, round * 2000..(round + 1) * 2000);
+        let mut config = config(&application, state.path());
+        config.record_cache_bytes_max = bytes_max;
+        let mut streams = started(word_count(&input, &output), config);
+        let wanted = 2000 * (i64::try_from(round).unwrap() + 1);
+        wait_until("all words to be counted", DEADLINE, || total(&output, "all") == wanted);
+        streams.close(DEADLINE).unwrap();
+    }
+    let counts = counts(&output);
+    let published: usize = counts.values().map(Vec::len).sum();
+    assert!(published < 3 * 6000, "found all {published} updates, wanted some held back");
+    for (word, seen) in &counts {
+        assert!(seen.is_sorted_by(|one, next| one < next), "\"{word}\" came twice: {seen:?}");
+    }
+    let lasts = counts.values().filter_map(|seen| seen.last()).sum::<i64>();
+    assert_eq!(lasts, 3 * 6000, "three words a line");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod join_model;
 mod lifecycle;
 mod operators;
 mod processors;
+mod record_cache;
 mod stream_joins;
 mod suppress;
 mod versioned;

@@ -57,6 +57,8 @@ pub struct Built {
     pub sinks: Vec<String>,
     /// Stores that the case names.
     pub stores: BTreeMap<String, StoreContent>,
+    /// `statestore.cache.max.bytes`; 0 where the case does not say.
+    pub record_cache_bytes_max: usize,
 }
 
 /// What an operation results in.
@@ -79,13 +81,16 @@ pub(crate) enum Node {
 /// Builds the topology of `case`.
 pub fn build(case: &Json) -> Result<Built> {
     let mut optimization = TopologyOptimization::NONE;
+    let mut record_cache_bytes_max = 0;
     for (key, value) in case["config"].as_object().into_iter().flatten() {
         match key.as_str() {
             "topology.optimization" => {
                 optimization = value.as_str().unwrap_or_default().parse()?;
             }
             "statestore.cache.max.bytes" => {
-                return Err(unsupported(format!("config {key}={value}")));
+                let bytes = value.as_u64().and_then(|bytes| usize::try_from(bytes).ok());
+                record_cache_bytes_max =
+                    bytes.ok_or_else(|| invalid(format!("found config {key}={value}")))?;
             }
             _ => {}
         }
@@ -104,7 +109,8 @@ pub fn build(case: &Json) -> Result<Built> {
         }
     }
     let CaseBuilder { builder, sinks, stores, .. } = cases;
-    Ok(Built { topology: builder.build_with(optimization)?, sinks, stores })
+    let topology = builder.build_with(optimization)?;
+    Ok(Built { topology, sinks, stores, record_cache_bytes_max })
 }
 
 pub(crate) fn unsupported(what: impl Into<String>) -> BuildError {
@@ -390,6 +396,11 @@ impl CaseBuilder {
         if store.0["logging"].as_bool() == Some(false) {
             materialized = materialized.with_logging_disabled();
         }
+        materialized = match store.0["caching"].as_bool() {
+            Some(true) => materialized.with_caching_enabled(),
+            Some(false) => materialized.with_caching_disabled(),
+            None => materialized,
+        };
         Ok(materialized)
     }
 }

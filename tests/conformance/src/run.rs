@@ -87,9 +87,10 @@ fn run(
         application_id: "app".to_owned(),
         start: Timestamp::from_millis(case["wall_clock_start"].as_i64().unwrap_or(0)),
         engines: engines.clone(),
+        record_cache_bytes_max: built.record_cache_bytes_max,
         ..TestSettings::default()
     };
-    let Built { topology, mut sinks, stores } = built;
+    let Built { topology, mut sinks, stores, .. } = built;
     sinks.sort();
     sinks.dedup();
     let driver = TopologyTestDriver::with_settings(topology, settings)?;

@@ -172,7 +172,9 @@ fn run(case: &Json) -> Option<()> {
         config.state_dir = state.path().to_owned();
         config.session_timeout = Duration::from_secs(6);
         config.heartbeat_interval = Duration::from_secs(1);
-        let mut streams = KafkaStreams::new(build()?.topology, config).unwrap();
+        let built = build()?;
+        config.record_cache_bytes_max = built.record_cache_bytes_max;
+        let mut streams = KafkaStreams::new(built.topology, config).unwrap();
         streams.start().unwrap();
         if is_last {
             // Where it never comes, the assertion at the end shows what came instead.

@@ -79,6 +79,7 @@ pub struct KafkaSettings {
     /// -1 waits without end.
     pub max_task_idle_ms: i64,
     pub statestore_cache_max_bytes: usize,
+    pub row_cache_max_bytes: usize,
     pub statestore_uncommitted_max_bytes: usize,
     pub rocksdb_memory_max_bytes: usize,
     pub replication_factor: i32,
@@ -167,7 +168,8 @@ impl Default for KafkaSettings {
             buffered_records_per_partition: engine.buffered_records_per_partition,
             input_buffer_max_bytes: engine.input_buffer_bytes_max,
             max_task_idle_ms: engine.max_task_idle.map_or(-1, |idle| millis(idle).cast_signed()),
-            statestore_cache_max_bytes: engine.store_cache_bytes_max,
+            statestore_cache_max_bytes: engine.record_cache_bytes_max,
+            row_cache_max_bytes: engine.row_cache_bytes_max,
             statestore_uncommitted_max_bytes: engine.uncommitted_bytes_max,
             rocksdb_memory_max_bytes: engine.rocksdb_memory_bytes_max,
             replication_factor: engine.replication_factor,
@@ -236,7 +238,8 @@ impl Settings {
             // No topology of this application has windows.
             idle_timeout: None,
             future_skew_max: None,
-            store_cache_bytes_max: kafka.statestore_cache_max_bytes,
+            record_cache_bytes_max: kafka.statestore_cache_max_bytes,
+            row_cache_bytes_max: kafka.row_cache_max_bytes,
             uncommitted_bytes_max: kafka.statestore_uncommitted_max_bytes,
             rocksdb_memory_bytes_max: kafka.rocksdb_memory_max_bytes,
             replication_factor: kafka.replication_factor,
