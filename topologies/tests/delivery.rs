@@ -3,11 +3,12 @@
 #![cfg(feature = "broker-tests")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "common/smtp.rs"]
+mod smtp;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::Ipv4Addr;
+use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,57 +28,12 @@ use kstreams::serdes::{
 use kstreams::testing::{TestSettings, TopologyTestDriver};
 use kstreams::{Clock, Headers, MockClock, StreamsBuilder, SystemClock, Timestamp};
 use serde_json::{Value, json};
+use smtp::{SmtpServer, free_port};
 use test_support::{
-    DEADLINE, Follower, Outcome, Process, Signal, bootstrap, produce, python, registry_url, unique,
+    DEADLINE, Follower, Outcome, Process, Signal, bootstrap, produce, registry_url, unique,
     wait_until,
 };
 use uuid::Uuid;
-
-/// aiosmtpd in a process of its own.
-struct SmtpServer {
-    child: Child,
-    mails: Arc<Mutex<Vec<Value>>>,
-}
-
-impl SmtpServer {
-    fn start(port: u16, arguments: &[&str], mails: Arc<Mutex<Vec<Value>>>) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/smtp_server.py");
-        let mut child = Command::new(python())
-            .arg(script)
-            .arg(port.to_string())
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("the server says its port").unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&first).unwrap(), json!({"port": port}));
-        let taken = mails.clone();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                taken.lock().unwrap().push(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Self { child, mails }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for SmtpServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
 
 fn settings(port: u16) -> Settings {
     let mut settings = Settings::default();
@@ -123,7 +79,7 @@ fn send(settings: &Settings, parcels: Vec<Parcel>) -> BTreeMap<u128, Verdict> {
 #[test]
 fn mail_arrives_whole_and_refusals_are_told_apart() {
     let server = SmtpServer::start(free_port(), &[], Arc::default());
-    let port = server_port(&server);
+    let port = server.port;
     let parcels = vec![
         parcel(1, "a@example.org"),
         parcel(2, "refused@example.org"),
@@ -151,19 +107,12 @@ fn mail_arrives_whole_and_refusals_are_told_apart() {
     );
 }
 
-/// The port that a server was started on.
-fn server_port(server: &SmtpServer) -> u16 {
-    let arguments =
-        std::fs::read_to_string(format!("/proc/{}/cmdline", server.child.id())).unwrap();
-    arguments.split('\0').filter_map(|argument| argument.parse().ok()).next().unwrap()
-}
-
 #[test]
 fn starttls_and_login_work_and_a_wrong_password_is_nobodys_fault() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     let server = SmtpServer::start(free_port(), &[path, "me:right"], Arc::default());
-    let mut settings = settings(server_port(&server));
+    let mut settings = settings(server.port);
     settings.email.encryption = Encryption::Starttls;
     settings.email.ca_file = folder.path().join("cert.pem").to_str().unwrap().to_owned();
     settings.email.username = "me".to_owned();

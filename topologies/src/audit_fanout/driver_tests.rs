@@ -182,6 +182,30 @@ fn persons_act_topologies_act_and_failures_are_errors() {
             valid_until: None,
         }))
     };
+    let rejected = Input::Security(SecurityEvent::ContractorRejected(SecurityContractorRejected {
+        envelope: sample::envelope::<SecurityContractorRejected>(22),
+        contractor_id: 9,
+        reason: "forged papers".into(),
+        rejected_by: "officer:1".into(),
+    }));
+    let granted = Input::Security(SecurityEvent::AccessGranted(SecurityAccessGranted {
+        envelope: sample::envelope::<SecurityAccessGranted>(23),
+        contractor_id: 9,
+        request_id: 1,
+        reason: AccessReason::Verified,
+        detail: None,
+    }));
+    let asked = Input::Workflow(WorkflowEvent::SentToContractors(WorkflowSentToContractors {
+        envelope: sample::envelope::<WorkflowSentToContractors>(24),
+        request_id: 1,
+        manager_id: 7,
+        contractor_ids: vec![9, 10],
+    }));
+    let started = Input::Workflow(WorkflowEvent::WorkStarted(WorkflowWorkStarted {
+        envelope: sample::envelope::<WorkflowWorkStarted>(25),
+        request_id: 1,
+        contractor_id: 9,
+    }));
     let document = format!("document:{}", Uuid::nil());
     for (input, kind, actor, entity) in [
         (sample::created(1, 1, 5), "user", "customer:5", "request:1"),
@@ -203,6 +227,10 @@ fn persons_act_topologies_act_and_failures_are_errors() {
         (sample::payment(12, 9), "system", "service:test", "contractor:9"),
         (signed("customer:5"), "user", "customer:5", &document),
         (signed("service:e-sign"), "system", "service:e-sign", &document),
+        (rejected, "user", "officer:1", "contractor:9"),
+        (granted, "system", "service:test", "request:1"),
+        (asked, "user", "manager:7", "request:1"),
+        (started, "user", "contractor:9", "request:1"),
         (verified("manager:3"), "user", "manager:3", "contractor:9"),
         (verified(" "), "system", "service:test", "contractor:9"),
     ] {
@@ -230,6 +258,24 @@ fn persons_act_topologies_act_and_failures_are_errors() {
             line("error", "contractor:9", Some(9))
         ]
     );
+}
+
+/// The columns of `clickhouse/002_views.sql` that come out of `details`.
+#[test]
+fn the_details_have_what_the_views_of_clickhouse_use() {
+    let world = World::new();
+    world.pipe(sample::created(1, 1, 5));
+    world.pipe(sample::manager_assigned(2, 1, 7, 1));
+    world.pipe(sample::status(3, 1, RequestStatus::Escalated));
+    world.notification(sent(4));
+    let details: Vec<_> = world.audited().into_iter().map(|audit| audit.details).collect();
+    assert_eq!(details[0]["region"], "north");
+    for (name, value) in [("region", "north"), ("priority", "P1"), ("manager_id", "7")] {
+        assert_eq!(details[1][name], value, "{details:?}");
+    }
+    assert_eq!(details[1]["sla_deadline"], START.as_millis().to_string());
+    assert_eq!(details[2]["to_status"], "escalated");
+    assert_eq!((&*details[3]["channel"], details[3]["notification_id"].len()), ("email", 36));
 }
 
 #[test]

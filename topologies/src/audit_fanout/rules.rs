@@ -89,7 +89,10 @@ impl Audited for WorkflowEvent {
     fn finding(&self) -> Option<Finding> {
         Some(match self {
             Self::ManagerAssigned(e) => {
-                let details = details!(e; manager_id, region, priority, attempt, escalated);
+                let mut details = details!(e; manager_id, region, priority, attempt, escalated);
+                // As a number, so that who searches can compare it.
+                let deadline = e.sla_deadline.as_millis().to_string();
+                details.insert("sla_deadline".to_owned(), deadline);
                 about_request(e.request_id, by_service(&e.envelope), details)
             }
             Self::SentToContractors(e) => {

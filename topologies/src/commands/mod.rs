@@ -16,6 +16,7 @@ use kstreams::serdes::{HttpRegistry, SchemaCache, SchemaRegistry};
 use kstreams::{Error, ErrorKind, Result, SystemClock};
 
 use crate::cli::{Cli, Command};
+use crate::schemas::WatchedRegistry;
 use crate::settings::{Loaded, LogSettings, Origin, Settings};
 use crate::{catalog, dev, events, logging, simulate};
 
@@ -90,7 +91,8 @@ fn clients(settings: &Settings) -> Result<LibrdkafkaClients> {
 }
 
 fn registry(settings: &Settings) -> Result<Arc<dyn SchemaRegistry>> {
-    Ok(Arc::new(HttpRegistry::new(settings.registry_config())?))
+    let registry = HttpRegistry::new(settings.registry_config())?;
+    Ok(Arc::new(WatchedRegistry::new(registry)))
 }
 
 fn schema_cache(settings: &Settings) -> Result<Arc<SchemaCache>> {

@@ -5,6 +5,7 @@
 
 mod check;
 mod push;
+mod watched;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use kstreams::{Error, Result};
 
 pub use check::{check, check_git, check_registry};
 pub use push::{Listed, Pushed, list, push};
+pub use watched::WatchedRegistry;
 
 use crate::events::SCHEMAS;
 

@@ -1,13 +1,14 @@
 """A foreign client: confluent-kafka with its own Avro serializers, on the real registry.
 
 foreign.py write FILE    writes the events of a JSON file: a list of {topic, type, key, value, headers};
-                         a value of null deletes
+                         a value of null deletes; numbers with a fraction are decimals
 foreign.py read TOPIC COUNT   prints the committed events of a topic, one JSON object a line, when there are COUNT
                               manager assignments among them
 Services are found in KSTREAMS_TEST_BOOTSTRAP and KSTREAMS_TEST_REGISTRY.
 """
 
 import datetime
+import decimal
 import json
 import os
 import pathlib
@@ -37,7 +38,7 @@ def write(path):
             "enable.idempotence": True,
         }
     )
-    for event in json.loads(pathlib.Path(path).read_text()):
+    for event in json.loads(pathlib.Path(path).read_text(), parse_float=decimal.Decimal):
         topic, value = event["topic"], event["value"]
         contract = CONTRACTS / topic / (event["type"] + ".avsc")
         if contract not in serializers:

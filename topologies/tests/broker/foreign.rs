@@ -1,64 +1,42 @@
 //! A foreign producer and a foreign reader: Python's own serializers and partitioner, the registry between us.
 
-use std::path::{Path, PathBuf};
-
 use aggregator::events::derived_id;
-use kstreams::{Clock, SystemClock};
 use serde_json::{Value, json};
 use test_support::{DEADLINE, run_python};
-use uuid::Uuid;
 
+use crate::python::{Told, correlation, event_id as id, script};
 use crate::site::Site;
 
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broker/foreign.py")
-}
-
 /// Events on their way through the foreign client.
-struct Story<'a> {
-    site: &'a Site,
-    now_ms: i64,
-    events: Vec<Value>,
-    files: usize,
+struct Story {
+    told: Told,
 }
 
-impl Story<'_> {
+impl Story {
     fn manager(&mut self, id: i64, region: &str, capacity: i64) {
         let value = json!({
             "manager_id": id, "name": format!("Manager {id}"), "email": "m@example.org",
             "region": region, "capacity": capacity, "active": true,
         });
-        let key = id.to_string();
-        self.events
-            .push(json!({"topic": "managers", "type": "manager", "key": key, "value": value}));
+        self.told.reference("managers", "manager", &id.to_string(), value);
     }
 
-    fn envelope(&self, event_type: &str, event: u64, request: i64) -> Value {
-        json!({
-            "event_id": id(event), "event_type": event_type, "timestamp": self.now_ms,
-            "source": "web", "version": 1, "correlation_id": correlation(request),
-            "causation_id": null,
-        })
-    }
-
-    fn push(&mut self, topic: &str, event_type: &str, key: &str, mut value: Value, fields: Value) {
-        let Value::Object(fields) = fields else { panic!("fields are an object") };
-        value.as_object_mut().unwrap().extend(fields);
-        self.events.push(json!({
-            "topic": topic, "type": event_type, "key": key, "value": value,
-            "headers": {"traceparent": format!("00-{event_type}")},
-        }));
-    }
-
-    fn request(&mut self, event: u64, request: i64, urgency: &str, region: &str, revision: i32) {
+    /// Gives the event's time.
+    fn request(
+        &mut self,
+        event: u64,
+        request: i64,
+        urgency: &str,
+        region: &str,
+        revision: i32,
+    ) -> i64 {
         let event_type = if revision == 1 { "request.created" } else { "request.updated" };
         let fields = json!({
             "request_id": request, "customer_id": 456, "title": "Leaking tap",
             "description": "In the kitchen", "urgency": urgency, "region": region, "city": "Riga",
             "address": "Brīvības 1", "category": "repair", "revision": revision,
         });
-        let envelope = self.envelope(event_type, event, request);
-        self.push("request-events", event_type, region, envelope, fields);
+        self.told.event((event, request), ("request-events", event_type), region, fields)
     }
 
     fn cancelled(&mut self, event: u64, request: i64, region: &str) {
@@ -66,40 +44,26 @@ impl Story<'_> {
             "request_id": request, "customer_id": 456, "region": region, "reason": "moved",
             "cancelled_by": "customer:456",
         });
-        let envelope = self.envelope("request.cancelled", event, request);
-        self.push("request-events", "request.cancelled", region, envelope, fields);
+        let of_type = ("request-events", "request.cancelled");
+        self.told.event((event, request), of_type, region, fields);
     }
 
     fn status(&mut self, event: u64, request: i64, to: &str) {
         let fields = json!({
             "request_id": request, "from_status": "assigned", "to_status": to, "reason": null,
         });
-        let envelope = self.envelope("workflow.status_changed", event, request);
-        let key = request.to_string();
-        self.push("workflow-events", "workflow.status_changed", &key, envelope, fields);
+        let of_type = ("workflow-events", "workflow.status_changed");
+        self.told.event((event, request), of_type, &request.to_string(), fields);
     }
 
     /// Writes what was told so far; then waits for the answers.
     fn tell(&mut self, assignments: usize) -> Vec<Value> {
-        let file = self.site.folder().join(format!("events-{}.json", self.files));
-        self.files += 1;
-        let events = std::mem::take(&mut self.events);
-        std::fs::write(&file, Value::from(events).to_string()).unwrap();
-        let text = |text: &str| std::ffi::OsString::from(text);
-        run_python(&script(), &[text("write"), file.into()]);
-        let count = text(&assignments.to_string());
-        let read = run_python(&script(), &[text("read"), text("workflow-events"), count]);
+        self.told.write();
+        let count = assignments.to_string();
+        let read = run_python(&script(), &["read", "workflow-events", &count]);
         let events = read.lines().map(|line| serde_json::from_str(line).unwrap());
         events.filter(|event: &Value| event["value"]["source"] == "manager-assignment").collect()
     }
-}
-
-fn id(event: u64) -> Uuid {
-    Uuid::from_u64_pair(1, event)
-}
-
-fn correlation(request: i64) -> Uuid {
-    Uuid::from_u64_pair(2, request.unsigned_abs())
 }
 
 /// Finds the one assignment of a request with this attempt.
@@ -117,11 +81,10 @@ fn assignment(events: &[Value], request: i64, attempt: i64) -> &Value {
 fn python_writes_the_events_and_reads_the_assignments() {
     let site = Site::new();
     let mut app = site.start("state", &[]);
-    let now_ms = SystemClock::default().now().as_millis();
-    let mut story = Story { site: &site, now_ms, events: Vec::new(), files: 0 };
+    let mut story = Story { told: Told::new(site.folder()) };
     story.manager(7, "север", 1);
     story.manager(8, "south", 5);
-    story.request(1, 101, "critical", "север", 1);
+    let now_ms = story.request(1, 101, "critical", "север", 1);
     let events = story.tell(1);
     check_first(assignment(&events, 101, 1), now_ms);
 

@@ -8,5 +8,7 @@ mod foreign;
 mod group;
 mod ledger;
 mod load;
+#[path = "../common/python.rs"]
+mod python;
 mod site;
 mod startup;

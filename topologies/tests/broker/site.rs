@@ -148,11 +148,16 @@ impl Instance {
         found
     }
 
-    /// The tasks that run here now, by name; none where it has ended.
-    pub(crate) fn running_tasks(&mut self) -> Vec<String> {
+    /// Where it answers over HTTP, once it does.
+    pub(crate) fn address(&mut self) -> String {
         let line = self.process.wait_for_line("serving /metrics", DEADLINE);
         let line: Value = serde_json::from_str(&line).unwrap();
-        let Ok(answer) = ask(line["address"].as_str().unwrap(), "/tasks") else {
+        line["address"].as_str().unwrap().to_owned()
+    }
+
+    /// The tasks that run here now, by name; none where it has ended.
+    pub(crate) fn running_tasks(&mut self) -> Vec<String> {
+        let Ok(answer) = ask(&self.address(), "/tasks") else {
             return Vec::new();
         };
         let Some((_, body)) = answer.split_once("\r\n\r\n") else { return Vec::new() };
@@ -181,6 +186,13 @@ impl Instance {
             self.running_tasks().len() == count
         });
     }
+}
+
+/// What an address answers over HTTP, as JSON.
+pub(crate) fn get(address: &str, path: &str) -> Value {
+    let answer = ask(address, path).unwrap();
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+    serde_json::from_str(body.unwrap()).unwrap()
 }
 
 fn ask(address: &str, path: &str) -> std::io::Result<String> {

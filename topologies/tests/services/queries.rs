@@ -1,13 +1,11 @@
 //! Questions to two instances, on the command line: each knows only half of it, and both give the whole answer.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-
 use serde_json::Value;
 use test_support::{DEADLINE, Outcome, produce, wait_until};
 
 use crate::load::{Load, home_of, region};
-use crate::site::{Instance, Site, TASKS};
+pub(crate) use crate::site::get as ask;
+use crate::site::{Site, TASKS};
 
 const REQUESTS: usize = 200;
 const SEED: u64 = 20_261_121;
@@ -22,27 +20,11 @@ pub(crate) fn told(site: &Site, arguments: &[&str]) -> (String, Option<i32>) {
     (text, output.status.code())
 }
 
-/// What an address answers over HTTP, as JSON.
-pub(crate) fn ask(address: &str, path: &str) -> Value {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
-    serde_json::from_str(body.unwrap()).unwrap()
-}
-
 /// The answer as JSON, whole or not; none where there was none.
 pub(crate) fn answer(site: &Site, instance: &str, question: &[&str]) -> Option<Value> {
     let arguments = [question, &["--json", "--instance", instance]].concat();
     let (text, _) = told(site, &arguments);
     serde_json::from_str(&text).ok()
-}
-
-pub(crate) fn address(instance: &mut Instance) -> String {
-    let line = instance.process.wait_for_line("serving /metrics", DEADLINE);
-    let line: Value = serde_json::from_str(&line).unwrap();
-    line["address"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -52,7 +34,7 @@ fn either_instance_gives_the_whole_answer() {
     produce("request-events", &load.requests(REQUESTS), Outcome::Plain);
     let mut first = site.start("first", &[]);
     let mut second = site.start("second", &[]);
-    let addresses = [address(&mut first), address(&mut second)];
+    let addresses = [first.address(), second.address()];
     wait_until("all tasks", DEADLINE, || {
         let (here, there) = (first.running_tasks(), second.running_tasks());
         !here.is_empty() && !there.is_empty() && here.len() + there.len() == TASKS

@@ -10,7 +10,7 @@ use test_support::{DEADLINE, Message, Outcome, Process, produce, wait_until};
 use uuid::Uuid;
 
 use crate::load::{Load, registered_serdes};
-use crate::queries::{address, answer, told};
+use crate::queries::{answer, told};
 use crate::site::{Instance, Site};
 
 const CONTRACTOR: i64 = 9;
@@ -39,7 +39,7 @@ fn parts_come_from_whoever_runs_the_topology() {
     };
     let mut access = start(&["manager-assignment", "contractor-access"], "access");
     let mut papers = start(&["hr-documents"], "papers");
-    let addresses = [address(&mut access), address(&mut papers)];
+    let addresses = [access.address(), papers.address()];
     let serdes = registered_serdes();
     let mut load = Load::new(7);
     produce("request-events", &load.requests(1), Outcome::Plain);
