@@ -155,6 +155,7 @@ pub fn queries(topology: &str) -> Option<&'static dyn Queries> {
         manager_assignment::NAME => Some(manager_assignment::queries::QUERIES),
         contractor_access::NAME => Some(contractor_access::queries::QUERIES),
         hr_documents::NAME => Some(hr_documents::queries::QUERIES),
+        delivery::NAME => Some(delivery::queries::QUERIES),
         _ => None,
     }
 }

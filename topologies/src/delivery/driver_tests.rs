@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kstreams::serdes::{DefaultSerde, option_serde};
+use kstreams::store::KeyValueStore;
 use kstreams::testing::{TestInputTopic, TestOutputTopic, TestSettings, TopologyTestDriver};
 use kstreams::{Headers, StreamsBuilder, Timestamp};
 use uuid::Uuid;
 
 use super::add_to;
 use super::courier::{Courier, Reply};
-use super::rules::{Parcel, Reason, Verdict};
+use super::rules::{Fate, Parcel, Reason, Shown, Verdict};
 use super::settings::Settings;
 use crate::events::*;
 use crate::notifications::cases::Case;
@@ -196,6 +197,37 @@ fn a_command_is_sent_once_and_told() {
     world.command(1, 1, Email);
     world.tick(20);
     assert_eq!(world.courier.under_way().len(), 1, "the id was forgotten");
+}
+
+#[test]
+fn a_request_shows_what_became_of_its_messages_until_they_are_forgotten() {
+    let world = World::reachable();
+    let shown = || {
+        let look = |store: &mut KeyValueStore<Vec<u8>, Shown>| -> Vec<(Channel, Fate)> {
+            store
+                .all()
+                .unwrap()
+                .map(|entry| entry.unwrap().1)
+                .map(|s| (s.channel, s.fate))
+                .collect()
+        };
+        world.driver.with_store(super::stores::REQUESTS, look).unwrap()
+    };
+    // Redirected, for want of an e-mail address.
+    world.contact(9, "s");
+    world.command(1, 1, Email);
+    world.command(2, 9, Email);
+    world.tick(20);
+    assert_eq!(shown(), [(Email, Fate::Waiting), (Sms, Fate::Waiting)]);
+    world.tick(20);
+    world.courier.answer(1, OK);
+    world.courier.answer(2, Verdict::Refused("550 no".to_owned()));
+    world.tick(20);
+    assert_eq!(shown(), [(Email, Fate::Sent), (Sms, Fate::Failed("550 no".to_owned()))]);
+    world.tick(7 * 24 * 3_600_000 - 1_000);
+    assert_eq!(shown().len(), 2);
+    world.tick(2_000);
+    assert_eq!(shown(), []);
 }
 
 #[test]

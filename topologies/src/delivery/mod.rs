@@ -10,6 +10,7 @@ mod email;
 mod http;
 pub mod outbox;
 mod processor;
+pub(crate) mod queries;
 pub mod rules;
 pub mod settings;
 mod sms;

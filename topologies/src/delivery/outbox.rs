@@ -9,7 +9,8 @@ use crate::recipients::{Address, Change, Entry};
 
 use super::circuit::Circuit;
 use super::rules::{
-    CHANNELS, Known, Lane, Message, Outcome, Parcel, Pending, Reason, Settled, Verdict, backoff_ms,
+    CHANNELS, Fate, Known, Lane, Message, Outcome, Parcel, Pending, Reason, Settled, Shown,
+    Verdict, backoff_ms,
 };
 use super::settings::{Settings, signed};
 
@@ -69,6 +70,13 @@ pub trait OutboxState {
     fn remove_alarm(&mut self, at_ms: i64, id: Uuid) -> Result<(), Self::Error>;
     /// The alarms up to a time, that included, earliest first, at most `limit`.
     fn alarms(&mut self, to_ms: i64, limit: usize) -> Result<Vec<(i64, Uuid)>, Self::Error>;
+    /// Sets what is shown of a message about a request.
+    fn put_shown(
+        &mut self,
+        request_id: i64,
+        id: Uuid,
+        shown: Option<&Shown>,
+    ) -> Result<(), Self::Error>;
     /// How a recipient is reached.
     fn entry(&mut self, recipient: &str) -> Result<Option<Entry>, Self::Error>;
     /// Sets it; an empty one is forgotten.
@@ -251,9 +259,13 @@ impl<'a, S: OutboxState> Outbox<'a, S> {
                 continue;
             }
             let known = self.state.known(id)?;
-            if matches!(known, Some(Known::Settled { forget_at_ms }) if forget_at_ms > self.now_ms)
-            {
-                continue; // the alarm of a message that was under way when it should have been given up
+            if let Some(Known::Settled { forget_at_ms, request_id }) = known {
+                // Else it is the alarm of a message that was under way when it should have been given up.
+                if forget_at_ms <= self.now_ms {
+                    self.state.put_known(id, None)?;
+                    self.show(request_id, id, None)?;
+                }
+                continue;
             }
             match self.find(id)? {
                 None => self.state.put_known(id, None)?,
@@ -356,8 +368,10 @@ impl<'a, S: OutboxState> Outbox<'a, S> {
         lane.next += 1;
         self.state.put_lane(channel, recipient, Some(&lane))?;
         self.state.put_pending(channel, recipient, place, Some(pending))?;
-        let known =
-            Known::Waiting { channel, recipient: recipient.to_owned(), place, expires_at_ms };
+        let recipient = recipient.to_owned();
+        let shown = self.shown(channel, &recipient, &pending.message, Fate::Waiting);
+        self.show(pending.message.request_id, pending.message.id, Some(&shown))?;
+        let known = Known::Waiting { channel, recipient, place, expires_at_ms };
         self.state.put_known(pending.message.id, Some(&known))
     }
 
@@ -368,11 +382,36 @@ impl<'a, S: OutboxState> Outbox<'a, S> {
         }
         let forget_at_ms = self.now_ms.saturating_add(signed(self.settings.sent_retention_ms));
         self.state.put_alarm(forget_at_ms, id)?;
-        self.state.put_known(id, Some(&Known::Settled { forget_at_ms }))?;
+        let request_id = pending.message.request_id;
+        self.state.put_known(id, Some(&Known::Settled { forget_at_ms, request_id }))?;
         self.take_out(&place)?;
         let Place { channel, recipient, .. } = place;
+        let fate = match &outcome {
+            Outcome::Sent(_) => Fate::Sent,
+            Outcome::Failed { error, .. } => Fate::Failed(error.clone()),
+        };
+        let shown = self.shown(channel, &recipient, &pending.message, fate);
+        self.show(request_id, id, Some(&shown))?;
         self.out.push(Settled { recipient, channel, pending, outcome });
         Ok(())
+    }
+
+    fn shown(&self, channel: Channel, recipient: &str, message: &Message, fate: Fate) -> Shown {
+        let (recipient, template) = (recipient.to_owned(), message.template.clone());
+        Shown { recipient, template, channel, at_ms: self.now_ms, fate }
+    }
+
+    /// Under the request it is about; others are shown to nobody.
+    fn show(
+        &mut self,
+        request_id: Option<i64>,
+        id: Uuid,
+        shown: Option<&Shown>,
+    ) -> Result<(), S::Error> {
+        match request_id {
+            Some(request_id) => self.state.put_shown(request_id, id, shown),
+            None => Ok(()),
+        }
     }
 
     /// Takes a message out of its lane; if it was the first, the next one may be sent at once.

@@ -41,10 +41,10 @@ fn verdict(number: u8) -> Verdict {
     let later =
         |reason, retry_after_ms| Verdict::Later { reason, error: "no".to_owned(), retry_after_ms };
     match number {
-        0..=4 => Verdict::Sent(None),
-        5 => Verdict::Refused("never".to_owned()),
-        6 => later(Reason::Message, None),
-        7 => later(Reason::Provider, None),
+        0..=2 => Verdict::Sent(None),
+        3 => Verdict::Refused("never".to_owned()),
+        4..=5 => later(Reason::Message, None),
+        6..=7 => later(Reason::Provider, None),
         8 => later(Reason::Unreachable, None),
         _ => later(Reason::Throttled, Some(3_000)),
     }

@@ -119,7 +119,35 @@ pub enum Known {
     Settled {
         /// When it is forgotten.
         forget_at_ms: i64,
+        /// The request it was about.
+        request_id: Option<i64>,
     },
+}
+
+/// A message about a request, as it is shown to who asks about the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Who it is for.
+    pub recipient: String,
+    /// The template.
+    pub template: String,
+    /// Its channel, the last one where it was redirected.
+    pub channel: Channel,
+    /// Since when it is so.
+    pub at_ms: i64,
+    /// What has become of it.
+    pub fate: Fate,
+}
+
+/// What has become of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It is in the outbox.
+    Waiting,
+    /// It was sent.
+    Sent,
+    /// It was given up, for this reason.
+    Failed(String),
 }
 
 /// The messages to one recipient on one channel.

@@ -8,6 +8,7 @@
 //! | `delivery-outbox` | channel (1), length of recipient (4), recipient, place (8) | the message |
 //! | `delivery-due` | channel (1), moment, ms (8), recipient | – |
 //! | `delivery-recipients` | recipient | how to reach |
+//! | `delivery-requests` | request_id (8), message id (16) | what is shown of the message |
 //!
 //! Numbers in keys are big-endian, moments with the sign bit turned over. The due index lives in memory: its head is deleted all the time.
 
@@ -21,7 +22,7 @@ use crate::events::Channel;
 use crate::recipients::Entry;
 
 use super::outbox::OutboxState;
-use super::rules::{Known, Lane, Pending};
+use super::rules::{Known, Lane, Pending, Shown};
 
 const IDS: &str = "delivery-ids";
 const ALARMS: &str = "delivery-alarms";
@@ -29,9 +30,11 @@ const LANES: &str = "delivery-lanes";
 const OUTBOX: &str = "delivery-outbox";
 const DUE: &str = "delivery-due";
 const RECIPIENTS: &str = "delivery-recipients";
+/// Messages by the request they are about.
+pub(super) const REQUESTS: &str = "delivery-requests";
 
 /// Stores of the processor.
-pub(super) const STORES: &[&str] = &[IDS, ALARMS, LANES, OUTBOX, DUE, RECIPIENTS];
+pub(super) const STORES: &[&str] = &[IDS, ALARMS, LANES, OUTBOX, DUE, RECIPIENTS, REQUESTS];
 
 /// Keys in order, no values.
 type Index = KeyValueStore<Vec<u8>, Present>;
@@ -51,7 +54,8 @@ pub(super) fn add_stores(builder: &StreamsBuilder) {
             RECIPIENTS,
             String::serde(),
             internal::<Entry>(),
-        ));
+        ))
+        .add_state_store(Stores::key_value_store_with(REQUESTS, bytes(), internal::<Shown>()));
 }
 
 /// Handles of the processor.
@@ -63,6 +67,7 @@ pub(super) struct Handles {
     outbox: StoreHandle<Values<Pending>>,
     due: StoreHandle<Index>,
     recipients: StoreHandle<KeyValueStore<String, Entry>>,
+    requests: StoreHandle<Values<Shown>>,
 }
 
 impl Handles {
@@ -74,6 +79,7 @@ impl Handles {
             outbox: context.state_store(OUTBOX)?,
             due: context.state_store(DUE)?,
             recipients: context.state_store(RECIPIENTS)?,
+            requests: context.state_store(REQUESTS)?,
         })
     }
 
@@ -173,6 +179,11 @@ impl<K, V> OutboxState for OutboxStores<'_, '_, '_, K, V> {
         keys.take(limit)
             .map(|entry| read(&entry?.0).ok_or_else(|| wrong_key("message's alarm")))
             .collect()
+    }
+
+    fn put_shown(&mut self, request_id: i64, id: Uuid, shown: Option<&Shown>) -> Result<()> {
+        let key = [&ordered(request_id)[..], id.as_bytes()].concat();
+        self.set(self.handles.requests, key, shown)
     }
 
     fn entry(&mut self, recipient: &str) -> Result<Option<Entry>> {

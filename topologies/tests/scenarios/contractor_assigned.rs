@@ -5,7 +5,7 @@ use test_support::{DEADLINE, wait_until};
 
 use crate::providers::Trouble;
 use crate::python::{correlation, event_id};
-use crate::stage::{CHAT, CONTRACTOR, PHONE, REGION, Stage};
+use crate::stage::{CHAT, CONTRACTOR, PHONE, REGION, Stage, check_notifications};
 
 const REQUEST: i64 = 201;
 /// Given to a contractor who was rejected.
@@ -158,7 +158,18 @@ fn refuse_the_rejected(stage: &mut Stage) {
         "{failed:?}"
     );
     assert_eq!(stage.telegram.taken().len(), 1, "to contractor 9 only");
-    assert_eq!(stage.ask(&["get", "request", "202"])["grants"][0]["access"], "none");
+    let request = stage.ask(&["get", "request", "202"]);
+    assert_eq!(request["grants"][0]["access"], "none");
+    check_notifications(
+        &request,
+        &[
+            "contractor:10 telegram access_revoked failed",
+            "contractor:10 telegram job_assigned failed",
+            "customer:456 email contractor_found sent",
+            "customer:456 email request_created sent",
+            "manager:7 email manager_assigned sent",
+        ],
+    );
     let rejected = stage.ask(&["get", "contractor", "10"]);
     assert_eq!(
         (&rejected["standing"], &rejected["reason"]),

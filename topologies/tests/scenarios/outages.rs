@@ -88,6 +88,11 @@ fn every_provider_and_clickhouse_may_be_away_at_once() {
         stage.about("hr-events", "hr.document_created", REQUEST).len() == 2
     });
     assert_eq!(stage.events("notification-events", |_| true), [serde_json::Value::Null; 0]);
+    wait_until("all messages to wait", DEADLINE, || {
+        let request = stage.ask(&["get", "request", "401"]);
+        let messages = request["notifications"].as_array().unwrap();
+        messages.len() == 9 && messages.iter().all(|message| message["state"] == "waiting")
+    });
 
     // Back, one after the other: health says less and less, and the backlog goes out, each message once.
     stage.telegram.restart_telegram();
@@ -123,8 +128,16 @@ fn without_the_registry_known_schemas_go_on_and_new_ones_wait() {
     stage.introduce();
     stage.file(1, REQUEST);
     stage.told.write();
-    stage.mail("customer@example.org", "Заявка №401 принята");
-    stage.mail("anna@example.org", "Вам назначена заявка №401 (P1)");
+    // To the last effect: then everybody has the schemas of all that follows from a request.
+    stage.check_audit(
+        REQUEST,
+        &[
+            ("system_event", "notification.email.sent"),
+            ("system_event", "notification.email.sent"),
+            ("system_event", "workflow.manager_assigned"),
+            ("user_action", "request.created"),
+        ],
+    );
     stage.wait_for_degraded(&[]);
 
     wire.cut();

@@ -5,7 +5,7 @@ use serde_json::json;
 use test_support::{DEADLINE, wait_until};
 
 use crate::python::{correlation, event_id};
-use crate::stage::{MANAGER, REGION, Stage};
+use crate::stage::{MANAGER, REGION, Stage, check_notifications};
 
 const REQUEST: i64 = 101;
 /// Filed two minutes ago, and due a minute later.
@@ -132,6 +132,10 @@ fn check_answers(stage: &Stage) {
     ] {
         assert_eq!(request[name], wanted, "{request}");
     }
+    check_notifications(
+        &request,
+        &["customer:456 email request_created sent", "manager:7 email manager_assigned sent"],
+    );
     let manager = stage.ask(&["get", "manager", "7"]);
     assert_eq!(
         (&manager["open"], &manager["requests"][0]["request_id"]),

@@ -255,3 +255,25 @@ impl Stage {
         self.app.stop();
     }
 }
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the program's last lines:\n{}", self.app.process.tail());
+        }
+    }
+}
+
+/// What a request's answer says of the messages about it, sorted: to whom, channel, template, state.
+#[track_caller]
+pub(crate) fn check_notifications(request: &Value, wanted: &[&str]) {
+    let text = |row: &Value| {
+        ["recipient", "channel", "template", "state"]
+            .map(|name| row[name].as_str().unwrap().to_owned())
+            .join(" ")
+    };
+    let mut found: Vec<String> =
+        request["notifications"].as_array().unwrap().iter().map(text).collect();
+    found.sort();
+    assert_eq!(found, wanted, "{request}");
+}

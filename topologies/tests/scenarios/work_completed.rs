@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use test_support::{DEADLINE, wait_until};
 
 use crate::python::{correlation, event_id};
-use crate::stage::{CHAT, CONTRACTOR, CUSTOMER, PHONE, Stage};
+use crate::stage::{CHAT, CONTRACTOR, CUSTOMER, PHONE, Stage, check_notifications};
 
 const REQUEST: i64 = 301;
 
@@ -136,6 +136,20 @@ fn check_answers(stage: &Stage, act: &Value) {
         "document_type": "completion_act", "document_id": act["document_id"], "state": "to be signed",
     });
     assert_eq!(request["documents"][0], act_row);
+    check_notifications(
+        &request,
+        &[
+            "contractor:9 sms payment_order sent",
+            "contractor:9 telegram access_revoked sent",
+            "contractor:9 telegram job_assigned sent",
+            "customer:456 email completion_act sent",
+            "customer:456 email contractor_found sent",
+            "customer:456 email request_created sent",
+            "customer:456 email work_completed sent",
+            "manager:7 email manager_assigned sent",
+            "manager:7 email work_report sent",
+        ],
+    );
     let open = stage.ask(&["paperwork", "--open"]);
     let row = &open["paperwork"][0];
     assert_eq!(

@@ -38,7 +38,7 @@ fn parts_come_from_whoever_runs_the_topology() {
         Instance { process: Process::start(command) }
     };
     let mut access = start(&["manager-assignment", "contractor-access"], "access");
-    let mut papers = start(&["hr-documents"], "papers");
+    let mut papers = start(&["hr-documents", "notification-delivery"], "papers");
     let addresses = [access.address(), papers.address()];
     let serdes = registered_serdes();
     let mut load = Load::new(7);
