@@ -3,16 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod datum;
+mod failures;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use aggregator::catalog::{CATALOG, TopologySpec};
 use aggregator::events::{SCHEMAS, memory_registry};
 use aggregator::settings::Settings;
 use aggregator::topics::{Cleanup, find};
-use kstreams::dlq::ErrorHeaders;
+use kstreams::dlq::{ErrorHandlers, ErrorHeaders};
 use kstreams::serdes::{
     MemoryRegistry, RegisteredSchema, SchemaCache, SchemaRegistry, schema, subject, wire,
 };
@@ -27,10 +28,12 @@ const NOVELTY: &str = r#"{"type": "record", "name": "Novelty", "namespace": "agg
 /// No schema has this id.
 const UNKNOWN_SCHEMA: u32 = 0x7fff_fff0;
 
-/// A registry that can be switched off.
+/// A registry that can be switched off, and that can make who writes fail.
 struct Registry {
     inner: MemoryRegistry,
     down: AtomicBool,
+    /// How often asking for the id of a schema, as who writes does, panics.
+    panics: AtomicU32,
 }
 
 impl Registry {
@@ -39,7 +42,7 @@ impl Registry {
         for topic in SCHEMAS.iter().map(|(topic, ..)| topic).collect::<BTreeSet<_>>() {
             inner.register(&subject(topic, "aggregator.events.Novelty"), NOVELTY).unwrap();
         }
-        Arc::new(Self { inner, down: AtomicBool::new(false) })
+        Arc::new(Self { inner, down: AtomicBool::new(false), panics: AtomicU32::new(0) })
     }
 
     fn up(&self) -> Result<&MemoryRegistry> {
@@ -62,6 +65,9 @@ impl SchemaRegistry for Registry {
     }
 
     fn id_of(&self, subject: &str, schema: &str) -> Result<Option<u32>> {
+        let left = |left: u32| left.checked_sub(1);
+        let fails = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok();
+        assert!(!fails, "a processor's bug");
         self.up()?.id_of(subject, schema)
     }
 
@@ -100,12 +106,18 @@ struct World {
 
 impl World {
     fn new(spec: &'static TopologySpec) -> Self {
+        Self::with_retries(spec, 0)
+    }
+
+    /// A record whose processor fails is tried so often again.
+    fn with_retries(spec: &'static TopologySpec, processing_retries: u32) -> Self {
         let registry = Registry::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let now = clock.now();
         let schemas = SchemaCache::new(registry.clone(), clock);
         let topology = (spec.build)(&Settings::default(), &schemas).unwrap();
-        let settings = TestSettings { start: now, ..TestSettings::default() };
+        let handlers = ErrorHandlers { processing_retries, ..ErrorHandlers::default() };
+        let settings = TestSettings { start: now, handlers, ..TestSettings::default() };
         let driver = TopologyTestDriver::with_settings(topology, settings).unwrap();
         Self { spec, registry, driver, now }
     }
