@@ -30,7 +30,7 @@ fetch_python() {
     say 'making a Python environment'
     rm -rf "$folder"
     python3 -m venv "$folder"
-    supervise "$folder/bin/python" -m pip install --quiet --requirement "$requirements" 9>&- ||
+    supervise "$folder/bin/python" -m pip install --quiet --no-deps --requirement "$requirements" 9>&- ||
       die "pip could not install tests/requirements.txt; see its lines above"
     touch "$folder/complete"
   fi

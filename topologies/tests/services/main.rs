@@ -4,6 +4,7 @@
 
 mod clickhouse;
 mod clickhouse_server;
+mod engines;
 #[path = "../broker/load.rs"]
 #[allow(dead_code, reason = "shared with the claims about manager-assignment")]
 mod load;
