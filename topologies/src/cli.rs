@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{ask, clickhouse, dlq, reference, run, schemas, topics};
+use crate::commands::{ask, clickhouse, dlq, reference, run, schemas, send, topics};
 use crate::dev::DevArgs;
 use crate::simulate::SimulateArgs;
 
@@ -46,6 +46,8 @@ pub enum Command {
     Dev(DevArgs),
     /// Send simulated traffic to a cluster
     Simulate(SimulateArgs),
+    /// Write one event by hand, as a service would
+    Send(send::SendArgs),
     /// Create the topics, show how the cluster differs from them, or list them
     #[command(subcommand)]
     Topics(topics::TopicsCommand),

@@ -7,6 +7,7 @@ mod letter;
 pub mod reference;
 pub mod run;
 pub mod schemas;
+pub mod send;
 pub mod topics;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub fn execute(
         Command::Run(args) => run::run(args, settings).map(nothing),
         Command::Dev(args) => dev::run(args, settings.clone()).map(nothing),
         Command::Simulate(args) => simulate::run(args, settings).map(nothing),
+        Command::Send(args) => send::execute(args, settings),
         Command::Topics(command) => topics::execute(command, settings),
         Command::Schemas(command) => schemas::execute(command, settings),
         Command::Dlq(command) => dlq::execute(command, settings),

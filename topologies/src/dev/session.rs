@@ -17,7 +17,8 @@ use kstreams::{
 };
 
 use crate::catalog::{CATALOG, TopologySpec};
-use crate::http::{self, HttpServer, Observed, Running};
+use crate::http::{self, HttpServer, Listener, Observed, Running};
+use crate::queries::{self, Peers, QueryService};
 use crate::settings::{Guarantee, Settings};
 use crate::signals::Signals;
 use crate::simulate::{Sent, Surroundings, WorldSettings, run_traffic};
@@ -155,7 +156,12 @@ impl Session {
             all.push(streams);
         }
         let observed = running.iter().map(|one| Arc::new(one.clone()) as Arc<dyn Observed>);
-        let http = HttpServer::start("127.0.0.1:0", metrics, observed.collect())?;
+        let handles = running.iter().map(|one| (one.name.clone(), one.handle.clone()));
+        let nobody_else = Peers::new(None, settings.request_timeout());
+        let service = QueryService::new(handles, |name| settings.application_id(name), nobody_else);
+        let listener = Listener::bind("127.0.0.1:0")?;
+        let more = queries::router(service);
+        let http = HttpServer::serve(listener, metrics, observed.collect(), more)?;
         all.iter_mut().try_for_each(KafkaStreams::start)?;
         let mut letters = Vec::new();
         for Running { name, handle } in &running {
@@ -188,8 +194,9 @@ impl Session {
             "at-least-once: the embedded broker ignores transactions".to_owned(),
             format!("broker    {broker}"),
             format!("registry  {}", self.registry.url()),
-            format!("http      http://{http}  /metrics /health/ready /topology /tasks"),
+            format!("http      http://{http}  /metrics /health/ready /topology /tasks /query"),
             format!("join in   {}", join_in(broker)),
+            format!("shell     {}", shell(broker, &self.registry.url(), &http.to_string())),
         ]
     }
 
@@ -235,6 +242,15 @@ impl Session {
 /// How to look at the assignments from outside; what Debian's kcat can do, without Avro.
 fn join_in(broker: &str) -> String {
     format!("kcat -b {broker} -C -q -t workflow-events -f 'request %k, %S bytes\\n'")
+}
+
+/// What makes `aggregator send`, `get` and the others speak to this process.
+fn shell(broker: &str, registry: &str, http: &str) -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "aggregator".into());
+    format!(
+        "alias aggregator={}; export KAFKA_BOOTSTRAP_SERVERS={broker} KAFKA_SCHEMA_REGISTRY_URL={registry} KAFKA_HTTP_ADVERTISED={http}",
+        program.display()
+    )
 }
 
 /// The settings as the local mode needs them; what the user set otherwise stays.

@@ -141,6 +141,15 @@ macro_rules! topic_events {
         impl $crate::events::TopicEvent for $name {
             const TOPIC: &'static str = $topic;
 
+            fn from_json(event_type: &str, fields: serde_json::Value) -> serde_json::Result<Self> {
+                $(if event_type == <$event as $crate::events::Event>::TYPE {
+                    return serde_json::from_value::<$event>(fields).map(Self::$variant);
+                })+
+                let known = [$(<$event as $crate::events::Event>::TYPE),+].join(", ");
+                let wrong = format!("found event type \"{event_type}\", wanted one of: {known}");
+                Err(serde::de::Error::custom(wrong))
+            }
+
             fn envelope(&self) -> Option<&$crate::events::Envelope> {
                 match self {
                     $(Self::$variant(event) => Some(&event.envelope),)+

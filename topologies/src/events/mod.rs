@@ -59,9 +59,15 @@ pub trait Event: AvroRecord + Serialize {
 }
 
 /// Any event of a topic.
-pub trait TopicEvent {
+pub trait TopicEvent: Sized {
     /// The topic.
     const TOPIC: &'static str;
+
+    /// The event of a type, out of its fields with the envelope beside them. For people's input.
+    ///
+    /// # Errors
+    /// The first field that is missing or of another kind; an event type that the topic does not have.
+    fn from_json(event_type: &str, fields: serde_json::Value) -> serde_json::Result<Self>;
 
     /// The envelope; `None` for an event type that this version does not know.
     fn envelope(&self) -> Option<&Envelope>;

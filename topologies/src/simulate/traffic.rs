@@ -87,11 +87,13 @@ pub(crate) fn run(
             if topic == HrEvent::TOPIC {
                 if let Some(HrEvent::DocumentCreated(document)) =
                     heard_of(&serdes.hr, topic, &record)?
+                    && world.is_ours(document.request_id)
                 {
                     world.documented(document, elapsed);
                 }
             } else if let Some(WorkflowEvent::ManagerAssigned(job)) =
                 heard_of(&serdes.workflow, topic, &record)?
+                && world.is_ours(job.request_id)
             {
                 world.assigned(job, elapsed);
             }

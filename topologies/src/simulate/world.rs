@@ -194,6 +194,12 @@ impl World {
         self.schedule_step(elapsed, id, attempt, Step::Sent);
     }
 
+    /// Whether it was filed here. What others file is theirs to play on.
+    pub(crate) fn is_ours(&self, request_id: i64) -> bool {
+        let first = self.settings.first_request_id;
+        (first..first + self.made).contains(&request_id)
+    }
+
     /// A document was made: it is signed or paid some time later.
     pub(crate) fn documented(&mut self, document: HrDocumentCreated, elapsed: Duration) {
         let handling = match document.document_type {
