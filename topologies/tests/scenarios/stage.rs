@@ -25,6 +25,13 @@ pub(crate) const CONTRACTOR: i64 = 9;
 pub(crate) const CHAT: &str = "90009";
 /// Telephone of the contractor.
 pub(crate) const PHONE: &str = "+79990000009";
+/// What is audited of a request that is filed and assigned, and of its two mails.
+pub(crate) const FILED: [(&str, &str); 4] = [
+    ("system_event", "notification.email.sent"),
+    ("system_event", "notification.email.sent"),
+    ("system_event", "workflow.manager_assigned"),
+    ("user_action", "request.created"),
+];
 /// How long a Telegram request may take.
 const TELEGRAM_TIMEOUT_MS: u64 = 500;
 
