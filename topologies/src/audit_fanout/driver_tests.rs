@@ -45,10 +45,14 @@ pub(super) struct Audit {
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::with(&Settings::default())
+    }
+
+    fn with(settings: &Settings) -> Self {
         let serdes = shared_serdes();
         let builder = StreamsBuilder::new();
         let letters = [LETTERS.to_owned(), OWN_LETTERS.to_owned()];
-        add_to(&builder, &serdes, &Settings::default(), &letters).unwrap();
+        add_to(&builder, &serdes, settings, &letters).unwrap();
         let test = TestSettings { start: START, ..TestSettings::default() };
         let driver = TopologyTestDriver::with_settings(builder.build().unwrap(), test).unwrap();
         let text = String::serde;
@@ -270,7 +274,7 @@ fn the_details_have_what_the_views_of_clickhouse_use() {
     world.notification(sent(4));
     let details: Vec<_> = world.audited().into_iter().map(|audit| audit.details).collect();
     assert_eq!(details[0]["region"], "north");
-    for (name, value) in [("region", "north"), ("priority", "P1"), ("manager_id", "7")] {
+    for (name, value) in [("region", "north"), ("priority", "P2"), ("manager_id", "7")] {
         assert_eq!(details[1][name], value, "{details:?}");
     }
     assert_eq!(details[1]["sla_deadline"], START.as_millis().to_string());
@@ -376,6 +380,22 @@ fn once_a_minute_each_topic_has_its_figures() {
     assert_eq!(figures(audited.clone(), "request-events"), quiet);
     assert_eq!(audited.len(), 5 * 2, "five topics, and nothing else: {audited:?}");
     assert!(audited.iter().all(|audit| audit.entity.starts_with("topic:")));
+}
+
+#[test]
+fn a_window_that_an_event_finds_ended_is_reported_too() {
+    // The window ends between two looks of the clock.
+    let settings = Settings { punctuation_interval_ms: 7_000, ..Settings::default() };
+    let world = World::with(&settings);
+    world.pipe(sample::created(1, 1, 5));
+    (0..8).for_each(|_| world.tick(7_000));
+    world.tick(5_000);
+    world.pipe(sample::created(2, 1, 5));
+    (0..20).for_each(|_| world.tick(7_000));
+    let counts = figures(world.audited(), "request-events").into_iter();
+    let counts = counts.filter(|(name, _)| name == "events_per_second");
+    let counts: Vec<i64> = counts.map(|(_, rate)| (rate * 60.0).round() as i64).collect();
+    assert_eq!(counts, [1, 1, 0], "one event in each of the two");
 }
 
 #[test]
