@@ -58,6 +58,8 @@ impl<K, VA> Clone for CogroupedKStream<K, VA> {
 
 /// One of the grouped streams, its value type erased.
 pub(super) trait Member<K, VA> {
+    /// Where the grouping keeps its repartition node: the same for the same grouping.
+    fn identity(&self) -> *const ();
     /// The parent, behind a repartition topic where one is needed; `topic` names that where the grouping does not.
     fn parent(&self, topic: &Arc<str>) -> Parent;
     /// Writes the node that aggregates this stream without windows.
@@ -149,17 +151,28 @@ where
     VA: Clone + Send + 'static,
     A: Fn(&K, V, VA) -> Option<VA> + Send + Sync + 'static,
 {
+    fn identity(&self) -> *const () {
+        Rc::as_ptr(&self.grouped.repartition).cast()
+    }
+
     fn parent(&self, topic: &Arc<str>) -> Parent {
         let mut repartitioned = self.repartitioned.borrow_mut();
         match &*repartitioned {
             Some(parent) => {
                 if self.grouped.stream.repartition_required {
-                    let mut plan = self.grouped.stream.plan.borrow_mut();
-                    (0..3).for_each(|_| drop(plan.new_name(""))); // used up all the same
+                    self.grouped.stream.plan.borrow_mut().use_up_repartition_names();
                 }
                 parent.clone()
             }
-            None => repartitioned.insert(self.grouped.repartitioned(topic)).clone(),
+            None if self.grouped.stream.repartition_required => {
+                let (node, source) = self.grouped.repartitioned_alone(topic);
+                let sources: Rc<[Arc<str>]> = Rc::new([source]);
+                repartitioned.insert((node, sources)).clone()
+            }
+            None => {
+                let stream = &self.grouped.stream;
+                repartitioned.insert((stream.node, stream.sources.clone())).clone()
+            }
         }
     }
 
@@ -258,7 +271,8 @@ where
     K: Nullable<NonNull = K>,
     VA: Clone + Send + 'static,
 {
-    /// Adds another grouped stream with its aggregator.
+    /// Adds another grouped stream with its aggregator. A stream that is there already, the same or a clone, gets the new aggregator
+    /// instead of its former one, as in Java.
     pub fn cogroup<V>(
         mut self,
         grouped: &KGroupedStream<K, V>,
@@ -267,7 +281,12 @@ where
     where
         V: Nullable + From<V::NonNull>,
     {
-        self.members.push(Rc::new(MemberOf::new(grouped, aggregator)));
+        let member = Rc::new(MemberOf::new(grouped, aggregator));
+        let same = |known: &Rc<dyn Member<K, VA>>| known.identity() == member.identity();
+        match self.members.iter().position(same) {
+            Some(known) => self.members[known] = member,
+            None => self.members.push(member),
+        }
         self
     }
 

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::cogrouped::SharedStoreSpec;
 use super::foreign_key_join::Names;
 use super::params::Materialized;
 use super::plan::SharedPlan;
@@ -18,7 +19,7 @@ use crate::operators::{
 };
 use crate::processor::{SinkKind, SinkTopic, StreamPartitioner};
 use crate::serdes::{Serde, option_serde};
-use crate::topology::{SourceOptions, Stores, TopicName, Topology};
+use crate::topology::{SourceOptions, StoreBuilder, Stores, TopicName, Topology};
 
 /// The serdes of both tables, where they are known.
 pub(super) struct Serdes<K, V, KO, VO> {
@@ -154,7 +155,8 @@ where
         other: &KTable<KO, VO>,
         partitioner: Option<Arc<dyn StreamPartitioner<K, ()>>>,
     ) -> usize {
-        let receive = self.add_receiver(subscriptions);
+        let store = SharedStoreSpec::new(&self.names.store, Ok(self.store_builder()));
+        let receive = self.add_receiver(subscriptions, store.clone());
         let join = {
             let (name, getter) = (self.names.join.clone(), other.value_getter());
             let stores = other.spec.stores.clone();
@@ -170,7 +172,7 @@ where
             })
         };
         let foreign_join = {
-            let (name, store) = (self.names.foreign_join.clone(), self.names.store.clone());
+            let name = self.names.foreign_join.clone();
             let topic = self.names.subscription_topic.clone();
             let serdes = self.keys().and_then(|keys| Ok((keys, self.foreign_keys()?)));
             let versioned = Rc::new(Cell::new(false));
@@ -178,7 +180,7 @@ where
             let parent = other.spec.node;
             let node = self.add(&self.names.foreign_join, &[parent], move |topology, parents| {
                 let (keys, foreign) = serdes?;
-                let (used, is_versioned) = (store.clone(), used_versioned.get());
+                let (used, is_versioned) = (store.name.clone(), used_versioned.get());
                 let supplier = move || {
                     let (store, topic) = (used.clone(), topic.clone());
                     ForeignTableJoin::new(store, topic, keys.clone(), foreign.clone())
@@ -190,7 +192,7 @@ where
                     parents,
                     &[],
                 )?;
-                topology.connect_processor_and_store(&name, &store)
+                store.connect(topology, &name)
             });
             self.plan.borrow_mut().mark_versioned_semantics(node, vec![versioned]);
             node
@@ -217,14 +219,20 @@ where
         })
     }
 
-    /// The node that keeps subscriptions, and its store.
-    fn add_receiver(&self, subscriptions: usize) -> usize {
-        let (name, store) = (self.names.receive.clone(), self.names.store.clone());
+    /// The store of subscriptions, which two nodes use: whichever is written first adds it.
+    fn store_builder(&self) -> Arc<dyn StoreBuilder> {
+        let builder = Stores::key_value_store::<bytes::Bytes, bytes::Bytes>(&self.names.store);
+        Arc::new(builder.timestamped())
+    }
+
+    /// The node that keeps subscriptions.
+    fn add_receiver(&self, subscriptions: usize, store: SharedStoreSpec) -> usize {
+        let name = self.names.receive.clone();
         let topic = self.names.subscription_topic.clone();
         let serdes = self.keys().and_then(|keys| Ok((keys, self.foreign_keys()?)));
         self.add(&self.names.receive, &[subscriptions], move |topology, parents| {
             let (keys, foreign) = serdes?;
-            let used = store.clone();
+            let used = store.name.clone();
             let supplier = move || {
                 let (store, topic) = (used.clone(), topic.clone());
                 SubscriptionReceive::new(store, topic, keys.clone(), foreign.clone())
@@ -235,8 +243,7 @@ where
                 parents,
                 &[],
             )?;
-            let builder = Stores::key_value_store::<bytes::Bytes, bytes::Bytes>(&store);
-            topology.add_state_store_of(Arc::new(builder.timestamped()), &[&name])
+            store.connect(topology, &name)
         })
     }
 

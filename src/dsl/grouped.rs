@@ -1,26 +1,50 @@
 //! Grouped streams: what comes between a stream and its aggregation.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::params::{Grouped, Materialized};
-use super::stream::KStream;
+use super::params::{Grouped, Materialized, Named};
+use super::stream::{KStream, SourceNode};
 use super::table::{KTable, TableSpec, always_old_values};
+use super::windowed_build::Placed;
 use crate::nullable::Nullable;
 use crate::operators::{Initializer, KStreamAggregate, store_getter};
 use crate::serdes::{DefaultSerde, Serde};
 use crate::topology::Topology;
 
+/// What an aggregation does: an initial value, where it has one, and a step.
+struct Fold<VA, S> {
+    initial: Option<Initializer<VA>>,
+    step: S,
+}
+
+/// One step of an aggregation.
+trait Step<K, V, VA>: Fn(&K, V, Option<VA>) -> Option<VA> + Send + Sync + 'static {}
+
+impl<K, V, VA, F> Step<K, V, VA> for F where
+    F: Fn(&K, V, Option<VA>) -> Option<VA> + Send + Sync + 'static
+{
+}
+
 /// A stream whose records of one key will be aggregated together. Source: `KGroupedStream`.
 pub struct KGroupedStream<K, V> {
     pub(super) stream: KStream<K, V>,
     pub(super) grouped: Grouped<K, V>,
+    /// The repartition node of a named grouping, which its aggregations share; clones are the same grouping.
+    pub(super) repartition: Rc<RefCell<Option<SourceNode>>>,
 }
 
 impl<K, V> Clone for KGroupedStream<K, V> {
     fn clone(&self) -> Self {
-        Self { stream: self.stream.clone(), grouped: self.grouped.clone() }
+        let repartition = self.repartition.clone();
+        Self { stream: self.stream.clone(), grouped: self.grouped.clone(), repartition }
+    }
+}
+
+impl<K, V> KGroupedStream<K, V> {
+    pub(super) fn new(stream: KStream<K, V>, grouped: Grouped<K, V>) -> Self {
+        Self { stream, grouped, repartition: Rc::default() }
     }
 }
 
@@ -33,19 +57,26 @@ where
     pub fn count(&self) -> KTable<K, i64> {
         let step = |_: &K, _: V::NonNull, count: Option<i64>| Some(count.unwrap_or(0) + 1);
         let (zero, materialized): (Initializer<i64>, _) = (Arc::new(|| 0), Materialized::default());
-        self.build("KSTREAM-AGGREGATE-", Some(zero), step, materialized, i64::serde())
+        let fold = Fold { initial: Some(zero), step };
+        self.build("KSTREAM-AGGREGATE-", fold, &Named::default(), materialized, i64::serde())
     }
 
     /// Counts the records of each key into the given store.
     pub fn count_with(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
-        self.count_by(|| 0, |count| count + 1, materialized)
+        self.count_named(&Named::default(), materialized)
     }
 
-    /// As [`count_with`](Self::count_with), in a type of your own, from `zero` on. Deviation: Kafka Streams counts with `Long` only.
+    /// As [`count_with`](Self::count_with), with the node named.
+    pub fn count_named(&self, named: &Named, materialized: Materialized<K, i64>) -> KTable<K, i64> {
+        self.count_by(|| 0, |count| count + 1, named, materialized)
+    }
+
+    /// As [`count_named`](Self::count_named), in a type of your own, from `zero` on. Deviation: Kafka Streams counts with `Long` only.
     pub fn count_by<N>(
         &self,
         zero: impl Fn() -> N + Send + Sync + 'static,
         next: impl Fn(N) -> N + Send + Sync + 'static,
+        named: &Named,
         materialized: Materialized<K, N>,
     ) -> KTable<K, N>
     where
@@ -59,25 +90,38 @@ where
         let first = zero.clone();
         let step =
             move |_: &K, _: V::NonNull, count: Option<N>| Some(next(count.unwrap_or_else(&*first)));
-        self.build("KSTREAM-AGGREGATE-", Some(zero), step, materialized, N::serde())
+        let fold = Fold { initial: Some(zero), step };
+        self.build("KSTREAM-AGGREGATE-", fold, named, materialized, N::serde())
     }
 
-    /// Combines the values of each key; the first one starts.
-    pub fn reduce(
+    /// Combines the values of each key; the first one starts. A null result deletes the key, and the next value starts again.
+    pub fn reduce<R: Nullable<NonNull = V::NonNull>>(
         &self,
-        reducer: impl Fn(V::NonNull, V::NonNull) -> V::NonNull + Send + Sync + 'static,
+        reducer: impl Fn(V::NonNull, V::NonNull) -> R + Send + Sync + 'static,
         materialized: Materialized<K, V::NonNull>,
     ) -> KTable<K, V::NonNull>
     where
         V::NonNull: DefaultSerde,
     {
-        let step = move |_: &K, value: V::NonNull, sum: Option<V::NonNull>| {
-            Some(match sum {
-                Some(sum) => reducer(sum, value),
-                None => value,
-            })
+        self.reduce_named(reducer, &Named::default(), materialized)
+    }
+
+    /// As [`reduce`](Self::reduce), with the node named.
+    pub fn reduce_named<R: Nullable<NonNull = V::NonNull>>(
+        &self,
+        reducer: impl Fn(V::NonNull, V::NonNull) -> R + Send + Sync + 'static,
+        named: &Named,
+        materialized: Materialized<K, V::NonNull>,
+    ) -> KTable<K, V::NonNull>
+    where
+        V::NonNull: DefaultSerde,
+    {
+        let step = move |_: &K, value: V::NonNull, sum: Option<V::NonNull>| match sum {
+            Some(sum) => reducer(sum, value).into_non_null(),
+            None => Some(value),
         };
-        self.build("KSTREAM-REDUCE-", None, step, materialized, V::NonNull::serde())
+        let fold = Fold { initial: None, step };
+        self.build("KSTREAM-REDUCE-", fold, named, materialized, V::NonNull::serde())
     }
 
     /// Folds the values of each key, from `initializer`'s value on; an aggregator that returns `None` deletes the key.
@@ -90,25 +134,38 @@ where
     where
         VA: DefaultSerde + Clone + Send,
     {
+        self.aggregate_named(initializer, aggregator, &Named::default(), materialized)
+    }
+
+    /// As [`aggregate`](Self::aggregate), with the node named.
+    pub fn aggregate_named<VA>(
+        &self,
+        initializer: impl Fn() -> VA + Send + Sync + 'static,
+        aggregator: impl Fn(&K, V::NonNull, VA) -> Option<VA> + Send + Sync + 'static,
+        named: &Named,
+        materialized: Materialized<K, VA>,
+    ) -> KTable<K, VA>
+    where
+        VA: DefaultSerde + Clone + Send,
+    {
         let step = move |key: &K, value: V::NonNull, sum: Option<VA>| aggregator(key, value, sum?);
         let initial: Initializer<VA> = Arc::new(initializer);
-        self.build("KSTREAM-AGGREGATE-", Some(initial), step, materialized, VA::serde())
+        let fold = Fold { initial: Some(initial), step };
+        self.build("KSTREAM-AGGREGATE-", fold, named, materialized, VA::serde())
     }
 
     fn build<VA: Clone + Send + 'static>(
         &self,
         prefix: &str,
-        initial: Option<Initializer<VA>>,
-        step: impl Fn(&K, V::NonNull, Option<VA>) -> Option<VA> + Send + Sync + 'static,
+        fold: Fold<VA, impl Step<K, V::NonNull, VA>>,
+        named: &Named,
         materialized: Materialized<K, VA>,
         value_serde: Serde<VA>,
     ) -> KTable<K, VA> {
         let key_serde = &self.grouped.key_serde;
-        let mut plan = self.stream.plan.borrow_mut();
-        let store = plan.name_or(materialized.name.as_ref(), &format!("{prefix}STATE-STORE-"));
-        let name = plan.new_name(prefix);
-        drop(plan);
-        let (parent, sources) = self.repartitioned(&store);
+        let Placed { store, name, parent, sources } =
+            self.place(prefix, named, materialized.name.as_ref());
+        let Fold { initial, step } = fold;
         let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, key_serde, &value_serde);
         let (step, sends_old) = (Arc::new(step), Rc::new(Cell::new(false)));
@@ -146,18 +203,32 @@ where
     }
 
     /// The node to aggregate below, behind a repartition topic where the key was changed, and the sources that feed it.
-    /// `topic` names that topic where the grouping does not.
+    /// `topic` names that topic where the grouping does not; where it does, all its aggregations share the topic.
+    /// Source: `GroupedStreamAggregateBuilder.build`.
     pub(super) fn repartitioned(&self, topic: &Arc<str>) -> (usize, Rc<[Arc<str>]>) {
         if !self.stream.repartition_required {
             return (self.stream.node, self.stream.sources.clone());
         }
+        let mut repartition = self.repartition.borrow_mut();
+        let (node, source) = match (&*repartition, &self.grouped.name) {
+            (Some(shared), Some(_)) => {
+                let mut plan = self.stream.plan.borrow_mut();
+                plan.use_up_repartition_names();
+                plan.add_again(shared.0);
+                shared.clone()
+            }
+            _ => repartition.insert(self.repartitioned_alone(topic)).clone(),
+        };
+        (node, Rc::from([source]))
+    }
+
+    /// A repartition node that no other aggregation shares, and its source.
+    pub(super) fn repartitioned_alone(&self, topic: &Arc<str>) -> SourceNode {
         let Grouped { key_serde, value_serde, name } = &self.grouped;
         let topic = name.as_ref().unwrap_or(topic);
         let serdes = (key_serde.clone(), value_serde.clone());
-        let (node, source) =
-            self.stream.repartition_node(topic, move |topology, names, parents| {
-                names.write(topology, parents, serdes, None, None)
-            });
-        (node, Rc::from([source]))
+        self.stream.repartition_node(topic, move |topology, names, parents| {
+            names.write(topology, parents, serdes, None, None)
+        })
     }
 }

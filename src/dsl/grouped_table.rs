@@ -83,21 +83,19 @@ where
         self.build("KTABLE-AGGREGATE-", (add, subtract), named, materialized, i64::serde())
     }
 
-    /// Combines the values of each key; the first one starts.
-    pub fn reduce(
+    /// Combines the values of each key; the first one starts. A null result deletes the key, and the next value starts again.
+    pub fn reduce<R: Nullable<NonNull = V>>(
         &self,
-        adder: impl Fn(V, V) -> V + Send + Sync + 'static,
-        subtractor: impl Fn(V, V) -> V + Send + Sync + 'static,
+        adder: impl Fn(V, V) -> R + Send + Sync + 'static,
+        subtractor: impl Fn(V, V) -> R + Send + Sync + 'static,
         named: &Named,
         materialized: Materialized<K, V>,
     ) -> KTable<K, V> {
-        let add = move |_: &K, value: V, sum: Option<V>| {
-            Some(match sum {
-                Some(sum) => adder(sum, value),
-                None => value,
-            })
+        let add = move |_: &K, value: V, sum: Option<V>| match sum {
+            Some(sum) => adder(sum, value).into_non_null(),
+            None => Some(value),
         };
-        let subtract = move |_: &K, value: V, sum: V| Some(subtractor(sum, value));
+        let subtract = move |_: &K, value: V, sum: V| subtractor(sum, value).into_non_null();
         let value_serde = self.grouped.value_serde.clone();
         self.build("KTABLE-REDUCE-", (add, subtract), named, materialized, value_serde)
     }
@@ -188,6 +186,7 @@ where
     /// The repartition topic below the key-selecting node, with its source. Source: `GroupedTableOperationRepartitionNode`.
     fn repartitioned(&self, topic: &str, sink: Arc<str>, source: Arc<str>) -> (usize, Arc<str>) {
         if let Some(shared) = self.repartition.borrow().clone() {
+            self.plan.borrow_mut().add_again(shared.0);
             return shared;
         }
         let topic: Arc<str> = topic.into();

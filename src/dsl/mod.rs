@@ -23,6 +23,7 @@ mod process;
 mod repartition;
 mod session_windowed;
 mod stream;
+mod stream_global_join;
 mod stream_join;
 mod stream_joined;
 mod stream_table_join;

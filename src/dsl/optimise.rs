@@ -79,10 +79,11 @@ impl Plan {
         found
     }
 
-    /// The nearest node that changes the key, if none that changes the value is nearer. Source: `getKeyChangingParentNode`.
+    /// The nearest node that changes the key, if none that changes something else is nearer. Source: `getKeyChangingParentNode`.
     fn key_changer_above(&self, repartition: usize) -> Option<usize> {
-        let changes =
-            |node: usize| matches!(self.nodes[node].changes, Changes::Key | Changes::Value);
+        let changes = |node: usize| {
+            matches!(self.nodes[node].changes, Changes::Key | Changes::Value | Changes::Anything)
+        };
         let nearest = self.find_above(repartition, &changes)?;
         (self.nodes[nearest].changes == Changes::Key).then_some(nearest)
     }

@@ -52,6 +52,8 @@ pub(super) enum Changes {
     Nothing,
     Value,
     Key,
+    /// Anything, for all that the plan knows: a processor of the user's own.
+    Anything,
     /// It brings streams together.
     Merges,
 }
@@ -129,6 +131,19 @@ impl Plan {
             optimisable: Optimisable::No,
         });
         index
+    }
+
+    /// Adds a node once more, to the parents that it has: it will be written as late as if it had been added now.
+    pub(super) fn add_again(&mut self, node: usize) {
+        self.priority += 1;
+        self.nodes[node].priority = self.priority;
+    }
+
+    /// Uses up the numbers of a repartition node's names where the node is there already.
+    pub(super) fn use_up_repartition_names(&mut self) {
+        for prefix in ["KSTREAM-SINK-", "KSTREAM-FILTER-", "KSTREAM-SOURCE-"] {
+            self.new_name(prefix);
+        }
     }
 
     /// Says what the node does to the records, and what it sends.

@@ -34,8 +34,9 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
     {
         let name = self.process_name(named, "KSTREAM-PROCESSOR-");
         // Deviation: Kafka Streams takes these two for operators that change nothing, unless an internal setting says otherwise, and so moves a
-        // repartition above them.
-        self.then_called(name, supplier, owned(stores), (None, None), true).changing(Changes::Key)
+        // repartition that they need to a place above them.
+        self.then_called(name, supplier, owned(stores), (None, None), true)
+            .changing(Changes::Anything)
     }
 
     /// Runs a processor of your own that cannot change the key, so that nothing has to be repartitioned. Source: `processValues`.

@@ -61,9 +61,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         let reused = self.join_repartition.borrow().clone().filter(|_| prefix == self.name);
         let (node, source) = match reused {
             Some((node, source)) => {
-                for prefix in ["KSTREAM-SINK-", "KSTREAM-FILTER-", "KSTREAM-SOURCE-"] {
-                    self.plan.borrow_mut().new_name(prefix); // numbers are used up all the same
-                }
+                self.plan.borrow_mut().use_up_repartition_names();
                 (node, source)
             }
             None => {

@@ -5,21 +5,17 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::global_table::GlobalKTable;
 use super::grouped::KGroupedStream;
 use super::params::{Grouped, Named, Produced};
 use super::plan::{Changes, SharedPlan};
-use crate::nullable::Nullable;
-use crate::operators::{
-    Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey, StreamGlobalTableJoin,
-};
+use crate::operators::{Filter, FlatMap, FlatMapValues, Map, MapValues, Peek, SelectKey};
 use crate::processor::{Processor, ProcessorSupplier, SinkKind, SinkTopic, TopicNameExtractor};
 use crate::serdes::{DefaultSerde, Serde};
 use crate::topology::{Topology, TypeTag};
 
 pub(super) type Serdes<K, V> = (Option<Serde<K>>, Option<Serde<V>>);
 /// A node of the plan that is a source, with its name.
-type SourceNode = (usize, Arc<str>);
+pub(super) type SourceNode = (usize, Arc<str>);
 
 /// A stream of records, each a fact of its own. Source: `KStream`.
 pub struct KStream<K, V> {
@@ -362,7 +358,7 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
 
     /// Groups by the key as it is.
     pub fn group_by_key_with(&self, grouped: Grouped<K, V>) -> KGroupedStream<K, V> {
-        KGroupedStream { stream: self.clone(), grouped }
+        KGroupedStream::new(self.clone(), grouped)
     }
 
     /// Groups by a new key.
@@ -388,80 +384,11 @@ impl<K: Clone + Send + 'static, V: Clone + Send + 'static> KStream<K, V> {
         K2: Clone + Send + 'static,
     {
         let stream = self.select_key_named(selector, &Named(grouped.name.clone()));
-        KGroupedStream { stream, grouped }
-    }
-
-    /// Joins each record with the global table's value of the selected key; records without one are dropped.
-    pub fn join_global<KS, VG, VO>(
-        &self,
-        table: &GlobalKTable<KS::NonNull, VG>,
-        key_selector: impl Fn(&K, &V) -> KS + Send + Sync + 'static,
-        joiner: impl Fn(&K, V, VG) -> VO + Send + Sync + 'static,
-    ) -> KStream<K, VO>
-    where
-        V: Nullable,
-        KS: Nullable,
-        VG: Clone + Send + 'static,
-        VO: Clone + Send + 'static,
-    {
-        let joiner = move |key: &K, value: V, found: Option<VG>| {
-            joiner(key, value, found.expect("an inner join calls only with a value"))
-        };
-        self.join_global_table(table, key_selector, joiner, false)
-    }
-
-    /// Joins each record with the global table's value of the selected key, or `None`.
-    pub fn left_join_global<KS, VG, VO>(
-        &self,
-        table: &GlobalKTable<KS::NonNull, VG>,
-        key_selector: impl Fn(&K, &V) -> KS + Send + Sync + 'static,
-        joiner: impl Fn(&K, V, Option<VG>) -> VO + Send + Sync + 'static,
-    ) -> KStream<K, VO>
-    where
-        V: Nullable,
-        KS: Nullable,
-        VG: Clone + Send + 'static,
-        VO: Clone + Send + 'static,
-    {
-        self.join_global_table(table, key_selector, joiner, true)
-    }
-
-    fn join_global_table<KS, VG, VO>(
-        &self,
-        table: &GlobalKTable<KS::NonNull, VG>,
-        key_selector: impl Fn(&K, &V) -> KS + Send + Sync + 'static,
-        joiner: impl Fn(&K, V, Option<VG>) -> VO + Send + Sync + 'static,
-        left: bool,
-    ) -> KStream<K, VO>
-    where
-        V: Nullable,
-        KS: Nullable,
-        VG: Clone + Send + 'static,
-        VO: Clone + Send + 'static,
-    {
-        let (store_name, key_selector) =
-            (table.store.clone(), Arc::new((key_selector, PhantomData)));
-        let joiner = Arc::new(joiner);
-        let supplier = move || StreamGlobalTableJoin {
-            store_name: store_name.clone(),
-            store: None,
-            key_selector: key_selector.clone(),
-            joiner: joiner.clone(),
-            left,
-        };
-        let serdes = (self.serdes.0.clone(), None);
-        // Both kinds are called LEFTJOIN, as in Java.
-        let repartition = self.repartition_required;
-        let result =
-            self.then("KSTREAM-LEFTJOIN-", &Named::default(), supplier, serdes, repartition);
-        if left {
-            self.plan.borrow_mut().mark_relaxed_null_key(result.node);
-        }
-        result
+        KGroupedStream::new(stream, grouped)
     }
 
     /// Adds a processor below this stream.
-    fn then<K2, V2, P>(
+    pub(super) fn then<K2, V2, P>(
         &self,
         prefix: &str,
         named: &Named,

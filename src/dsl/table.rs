@@ -135,18 +135,21 @@ where
 
     /// As [`to_stream`](Self::to_stream), with the node named.
     pub fn to_stream_named(&self, named: &Named) -> KStream<K, Option<V>> {
-        let mut stream = self.to_stream_of(|value| value, named);
-        stream.serdes.1 = self.spec.value_serde.clone().map(option_serde);
+        let mut stream = self.to_stream_of(|key, value| (key, value), named);
+        let TableSpec { key_serde, value_serde, .. } = &self.spec;
+        stream.serdes = (key_serde.clone(), value_serde.clone().map(option_serde));
         stream
     }
 
-    /// As [`to_stream`](Self::to_stream), with each new value (`None` for a deletion) as a type that has a null of its own.
-    pub fn to_stream_of<V2>(
+    /// As [`to_stream`](Self::to_stream), with each key and each new value (`None` for a deletion) in a type of your own, such as one that has a null
+    /// or holds windows. Keys must stay as distinct as they were: nothing is repartitioned because of this.
+    pub fn to_stream_of<K2, V2>(
         &self,
-        convert: impl Fn(Option<V>) -> V2 + Send + Sync + 'static,
+        convert: impl Fn(K, Option<V>) -> (K2, V2) + Send + Sync + 'static,
         named: &Named,
-    ) -> KStream<K, V2>
+    ) -> KStream<K2, V2>
     where
+        K2: Clone + Send + 'static,
         V2: Clone + Send + 'static,
     {
         let spec = &self.spec;
@@ -157,13 +160,13 @@ where
             let name = name.clone();
             move |topology: &mut Topology, parents: &[&str]| {
                 let supplier = move || TableToStream(convert.clone());
-                topology.add_processor::<K, _, K, V2, _>(&name, supplier, parents, &[])
+                topology.add_processor::<K, _, K2, V2, _>(&name, supplier, parents, &[])
             }
         };
         let node = plan.add(name.clone(), &[spec.node], Box::new(write));
         drop(plan);
-        let serdes = (spec.key_serde.clone(), None);
-        KStream::new(spec.plan.clone(), node, name, serdes, spec.sources.clone(), false)
+        let sources = spec.sources.clone();
+        KStream::new(spec.plan.clone(), node, name, (None, None), sources, false)
     }
 
     /// The changes as a stream under a new key.

@@ -163,19 +163,21 @@ where
 /// `KTable::to_stream`: the new value of each change. Source: `KTableImpl.toStream`.
 pub(crate) struct TableToStream<F>(pub(crate) Arc<F>);
 
-impl<K, V, V2, F> Processor<K, Change<V>, K, V2> for TableToStream<F>
+impl<K, V, K2, V2, F> Processor<K, Change<V>, K2, V2> for TableToStream<F>
 where
-    K: Clone + 'static,
+    K: 'static,
     V: 'static,
+    K2: Clone + 'static,
     V2: Clone + 'static,
-    F: Fn(Option<V>) -> V2 + Send + Sync + 'static,
+    F: Fn(K, Option<V>) -> (K2, V2) + Send + Sync + 'static,
 {
     fn process(
         &mut self,
         record: Record<K, Change<V>>,
-        context: &mut ProcessorContext<'_, '_, K, V2>,
+        context: &mut ProcessorContext<'_, '_, K2, V2>,
     ) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
-        context.forward(Record { key, value: (self.0)(value.new), timestamp, headers })
+        let (key, value) = (self.0)(key, value.new);
+        context.forward(Record { key, value, timestamp, headers })
     }
 }

@@ -141,9 +141,7 @@ impl TopologyTestDriver {
     /// `Invalid` where the topology cannot run, and what a processor's `init` returns.
     pub fn with_settings(topology: Topology, settings: TestSettings) -> Result<Self> {
         let clock = MockClock::new(settings.start);
-        let external: BTreeMap<Arc<str>, i32> =
-            topology.external_source_topics().into_iter().map(|topic| (topic, 1)).collect();
-        let plan = Arc::new(topology.plan(&settings.application_id, &external)?);
+        let plan = Arc::new(topology.plan_without_cluster(&settings.application_id)?);
         let task_settings = TaskSettings {
             application_id: settings.application_id.as_str().into(),
             max_task_idle: Some(Duration::ZERO),

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::driver::Inner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{Headers, Record};
 use crate::serdes::{Encoded, Serde, Serializer};
 use crate::time::Timestamp;
@@ -33,7 +33,17 @@ impl<K, V> TestInputTopic<K, V> {
     }
 
     /// Pipes a record.
+    ///
+    /// # Errors
+    /// `Invalid` for a negative timestamp, which no producer sends.
     pub fn pipe_record(&self, record: TestRecord<K, V>) -> Result<()> {
+        if record.timestamp < Timestamp::from_millis(0) {
+            return Err(Error::invalid(format!(
+                "piping a record into \"{}\": found timestamp {}, wanted one that is not negative",
+                self.topic,
+                record.timestamp.as_millis()
+            )));
+        }
         let key = encode(self.key_serde.serializer(), &self.topic, &record.key)?;
         let value = encode(self.value_serde.serializer(), &self.topic, &record.value)?;
         let mut driver = self.driver.borrow_mut();

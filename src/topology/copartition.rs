@@ -84,6 +84,22 @@ impl Topology {
         application_id: &str,
         external: &BTreeMap<Arc<str>, i32>,
     ) -> Result<PartitionPlan> {
+        let mut counts = self.partition_counts(external)?;
+        self.enforce_copartitioning(&mut counts)?;
+        Ok(self.plan_of(application_id, &counts))
+    }
+
+    /// As [`plan`](Self::plan), with one partition for each of the user's topics, which then need not agree with a number that a repartition was
+    /// given: the topics of the cluster are not known. Source: `TopologyTestDriver`.
+    pub(crate) fn plan_without_cluster(&self, application_id: &str) -> Result<PartitionPlan> {
+        let external = self.external_source_topics().into_iter().map(|topic| (topic, 1)).collect();
+        Ok(self.plan_of(application_id, &self.partition_counts(&external)?))
+    }
+
+    fn partition_counts(
+        &self,
+        external: &BTreeMap<Arc<str>, i32>,
+    ) -> Result<BTreeMap<TopicName, i32>> {
         let mut counts: BTreeMap<TopicName, i32> = BTreeMap::new();
         for topic in self.external_source_topics() {
             let count = external.get(&topic).ok_or_else(|| {
@@ -99,10 +115,12 @@ impl Topology {
             }
         }
         self.infer_repartition_counts(&mut counts)?;
-        self.enforce_copartitioning(&mut counts)?;
+        Ok(counts)
+    }
 
+    fn plan_of(&self, application_id: &str, counts: &BTreeMap<TopicName, i32>) -> PartitionPlan {
         let mut plan = PartitionPlan::default();
-        for (name, count) in &counts {
+        for (name, count) in counts {
             let resolved = name.resolve(application_id);
             if matches!(name, TopicName::Internal(_)) {
                 let (name, configs) = (resolved.clone(), repartition_configs());
@@ -129,7 +147,7 @@ impl Topology {
                 }
             }
         }
-        Ok(plan)
+        plan
     }
 
     /// The names of a source node's topics.

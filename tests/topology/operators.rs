@@ -1,7 +1,7 @@
 //! The DSL's operators by behaviour.
 
 use kstreams::testing::TopologyTestDriver;
-use kstreams::{Joined, Repartitioned, StreamsBuilder, Timestamp};
+use kstreams::{Grouped, Joined, Materialized, Named, Repartitioned, StreamsBuilder, Timestamp};
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -151,4 +151,74 @@ fn changed_key_is_repartitioned_before_a_join_to_the_tables_count() {
             ("app-table-STATE-STORE-0000000000-changelog", 3),
         ]
     );
+}
+
+#[test]
+fn a_reduction_to_null_deletes_the_key_and_the_next_value_starts_again() {
+    let builder = StreamsBuilder::new();
+    let join = |one: String, two: String| (two != "x").then(|| one + &two);
+    let grouped = builder.stream::<String, String>("in").group_by_key();
+    grouped.reduce(join, Materialized::default()).to_stream().to("stream");
+    let table = builder.table::<String, String>("rows");
+    table
+        .group_by(|_, row| (text("all"), row.clone()), Grouped::default())
+        .reduce(join, |_, _| None::<String>, &Named::default(), Materialized::default())
+        .to_stream()
+        .to("table");
+    let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    for value in ["a", "b", "x", "c"] {
+        driver.input_topic::<String, String>("in").pipe(text("k"), text(value)).unwrap();
+        driver.input_topic::<String, String>("rows").pipe(text("k"), text(value)).unwrap();
+    }
+    let read = |topic| driver.output_topic::<String, Option<String>>(topic).read_key_values();
+    let values =
+        |topic| -> Vec<_> { read(topic).unwrap().into_iter().map(|(_, value)| value).collect() };
+    let some = |value: &str| Some(text(value));
+    assert_eq!(values("stream"), [some("a"), some("ab"), None, some("c")]);
+    // Each row takes the former one's place: its subtraction leaves nothing.
+    assert_eq!(values("table"), [some("a"), some("b"), some("x"), some("c")]);
+}
+
+#[test]
+fn aggregations_of_a_named_grouping_share_one_repartition_topic() {
+    let builder = StreamsBuilder::new();
+    let lines = builder.stream::<String, String>("lines");
+    let named = Grouped::default().with_name("words");
+    let words = lines.group_by_with(|_, line| line.clone(), named);
+    let sum = |one: String, two: String| one + &two;
+    words.count_named(&Named::new("counted"), Materialized::default()).to_stream().to("counts");
+    words.reduce_named(sum, &Named::new("reduced"), Materialized::default()).to_stream().to("sums");
+    let topology = builder.build().unwrap();
+    let described = topology.describe();
+    assert_eq!(described.matches("Sink: words-repartition-sink").count(), 1, "{described}");
+    assert!(described.contains("--> counted, reduced\n"), "{described}");
+    let driver = TopologyTestDriver::new(topology).unwrap();
+    driver.input_topic::<String, String>("lines").pipe(text("1"), text("a")).unwrap();
+    let counts = driver.output_topic::<String, i64>("counts").read_key_values().unwrap();
+    assert_eq!(counts, [(text("a"), 1)]);
+}
+
+#[test]
+fn a_record_with_a_negative_timestamp_is_not_piped() {
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, String>("in").to("out");
+    let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    let input = driver.input_topic::<String, String>("in");
+    let error = input.pipe_at(text("k"), text("v"), at(-1)).unwrap_err();
+    assert!(error.message().contains("found timestamp -1"), "{error}");
+    input.pipe_at(text("k"), text("v"), at(0)).unwrap();
+}
+
+#[test]
+fn a_repartitions_number_of_partitions_need_not_be_the_drivers() {
+    let builder = StreamsBuilder::new();
+    let table = builder.table::<String, String>("table");
+    let four = Repartitioned::default().with_number_of_partitions(4);
+    let stream = builder.stream::<String, String>("stream").repartition(four);
+    stream.join(&table, |_, left, right| left + &right, Joined::default()).to("out");
+    let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    driver.input_topic::<String, String>("table").pipe(text("k"), text("b")).unwrap();
+    driver.input_topic::<String, String>("stream").pipe(text("k"), text("a")).unwrap();
+    let out = driver.output_topic::<String, String>("out").read_key_values().unwrap();
+    assert_eq!(out, [(text("k"), text("ab"))]);
 }

@@ -41,6 +41,8 @@ type Result<T> = std::result::Result<T, BuildError>;
 pub enum StoreContent {
     /// Values with timestamps.
     Timestamped,
+    /// Values with timestamps, under keys with windows.
+    TimestampedByWindow,
     /// Values alone.
     Plain,
     /// Values with timestamps, in windows.
@@ -75,7 +77,6 @@ pub(crate) enum Node {
     TimeWindowed(Rc<TimeWindowedKStream<Value, Value>>),
     SessionWindowed(Rc<SessionWindowedKStream<Value, Value>>),
     WindowedTable(Rc<KTable<Windowed<Value>, Value>>),
-    WindowedStream(KStream<Windowed<Value>, Value>),
 }
 
 /// Builds the topology of `case`.
@@ -139,23 +140,22 @@ impl<'a> Operation<'a> {
         self.name().map(Named::new).unwrap_or_default()
     }
 
+    /// The name, where Java has an overload with a name and a store; without a store, its overloads of this operation take no name.
+    pub(crate) fn named_with_store(self) -> Named {
+        if self.has("store") { self.named() } else { Named::default() }
+    }
+
+    /// The name, where Java has no overload with a name and a store.
+    pub(crate) fn named_without_store(self) -> Named {
+        if self.has("store") { Named::default() } else { self.named() }
+    }
+
     pub(crate) fn expression(self, field: &str) -> Result<Arc<Expression>> {
         Expression::parse(&self.0[field]).map(Arc::new)
     }
 
     pub(crate) fn has(self, field: &str) -> bool {
         !self.0[field].is_null()
-    }
-
-    /// Refuses a field that the engine does not know yet.
-    pub(crate) fn refuse(self, field: &str) -> Result<()> {
-        if self.has(field) {
-            return Err(unsupported(format!(
-                "{} with {field}",
-                self.0["op"].as_str().unwrap_or("?")
-            )));
-        }
-        Ok(())
     }
 }
 
@@ -203,16 +203,18 @@ impl CaseBuilder {
                 Node::Table(Rc::new(self.builder.table_with(topic, consumed, materialized)))
             }
             "global_table" => {
+                let store = Operation(&operation.0["store"]);
+                if operation.has("store") && store.name().is_none() {
+                    // The engine takes it.
+                    return Err(invalid("Kafka Streams wants the store of a global table named"));
+                }
                 let materialized = self.materialized(operation)?;
                 let (topic, consumed) = (operation.text("topic")?, consumed(operation));
                 Node::Global(Rc::new(self.builder.global_table_with(topic, consumed, materialized)))
             }
             "to" => {
                 self.sinks.push(operation.text("topic")?.to_owned());
-                match self.node(operation.text("in")?)? {
-                    Node::WindowedStream(stream) => write(operation, &stream)?,
-                    _ => write(operation, &self.stream(operation.text("in")?)?)?,
-                }
+                write(operation, &self.stream(operation.text("in")?)?)?;
                 return Ok(None);
             }
             "branch" => {
@@ -237,24 +239,23 @@ impl CaseBuilder {
                     self.of_session_windowed(name, operation, &windowed)?
                 }
                 Node::WindowedTable(table) => self.of_table(name, operation, &table)?,
-                Node::WindowedStream(stream) => self.of_stream(name, operation, &stream)?,
                 Node::Global(_) => return Err(invalid(format!("{name} of a global table"))),
             },
         };
         Ok(Some(node))
     }
 
-    fn of_stream<K: CaseKey>(
+    fn of_stream(
         &mut self,
         name: &str,
         operation: Operation<'_>,
-        stream: &KStream<K, Value>,
+        stream: &KStream<Value, Value>,
     ) -> Result<Node> {
         let named = operation.named();
         let stream = match name {
             "filter" | "filter_not" => {
                 let predicate = of_record(&operation.expression("pred")?);
-                let predicate = move |key: &K, value: &Value| predicate(key, value).is_true();
+                let predicate = move |key: &Value, value: &Value| predicate(key, value).is_true();
                 if name == "filter" {
                     stream.filter_named(predicate, &named)
                 } else {
@@ -265,7 +266,7 @@ impl CaseBuilder {
                 let key_of = of_record(&operation.expression("key")?);
                 let value_of = of_record(&operation.expression("value")?);
                 let mapper = move |key, value| (key_of(&key, &value), value_of(&key, &value));
-                return Ok(Node::Stream(stream.map_named(mapper, &named)));
+                stream.map_named(mapper, &named)
             }
             "map_values" => {
                 let value_of = of_record(&operation.expression("value")?);
@@ -273,18 +274,14 @@ impl CaseBuilder {
             }
             "select_key" => {
                 let key_of = of_record(&operation.expression("key")?);
-                return Ok(Node::Stream(stream.select_key_named(key_of, &named)));
+                stream.select_key_named(key_of, &named)
             }
-            "flat_map" => return Ok(Node::Stream(flat_map(operation, stream)?)),
+            "flat_map" => flat_map(operation, stream)?,
             "flat_map_values" => flat_map_values(operation, stream)?,
             "peek" => stream.peek_named(|_, _| (), &named),
-            "merge" => {
-                let other = K::stream(self.node(operation.text("with")?)?);
-                let wrong = || invalid(format!("cannot merge with {}", operation.0["with"]));
-                stream.merge_named(&other.ok_or_else(wrong)?, &named)
-            }
+            "merge" => stream.merge_named(&self.stream(operation.text("with")?)?, &named),
             "repartition" => {
-                let mut repartitioned = Repartitioned::with(K::key_serde(), Value::serde());
+                let mut repartitioned = Repartitioned::default();
                 if let Some(name) = operation.name() {
                     repartitioned = repartitioned.with_name(name);
                 }
@@ -295,10 +292,15 @@ impl CaseBuilder {
                 }
                 stream.repartition(repartitioned)
             }
-            "process" | "join" | "to_table" | "group_by_key" => {
-                let stream = K::plain_stream(stream);
-                let wrong = || unsupported(format!("{name} of a stream of windows"));
-                return self.of_plain_stream(name, operation, &stream.ok_or_else(wrong)?);
+            "process" => self.process(operation, stream)?,
+            "join" => self.join_stream(operation, stream)?,
+            "to_table" => {
+                let materialized = self.materialized(operation)?;
+                return Ok(Node::Table(Rc::new(stream.to_table_with(&named, materialized))));
+            }
+            "group_by_key" => {
+                let grouped = stream.group_by_key_with(grouped(operation));
+                return Ok(Node::Grouped(Rc::new(grouped)));
             }
             "group_by" => {
                 let key_of = of_record(&operation.expression("key")?);
@@ -307,25 +309,7 @@ impl CaseBuilder {
             }
             _ => return Err(unsupported(format!("{name} of a stream"))),
         };
-        Ok(K::stream_node(stream))
-    }
-
-    fn of_plain_stream(
-        &mut self,
-        name: &str,
-        operation: Operation<'_>,
-        stream: &KStream<Value, Value>,
-    ) -> Result<Node> {
-        Ok(match name {
-            "process" => Node::Stream(self.process(operation, stream)?),
-            "join" => Node::Stream(self.join_stream(operation, stream)?),
-            "to_table" => {
-                let materialized = self.materialized(operation)?;
-                let table = stream.to_table_with(&operation.named(), materialized);
-                Node::Table(Rc::new(table))
-            }
-            _ => Node::Grouped(Rc::new(stream.group_by_key_with(grouped(operation)))),
-        })
+        Ok(Node::Stream(stream))
     }
 
     fn of_grouped(
@@ -337,30 +321,34 @@ impl CaseBuilder {
         if name == "window_by" {
             return Self::window_by(operation, grouped);
         }
-        operation.refuse("name")?;
+        let named = operation.named();
         let table = match name {
             // A dynamic value as the count. Without a store the names are those of `count()`, which `aggregate` has too.
             "count" if operation.has("store") => {
                 let next = |count: Value| one_more(Some(&count));
-                grouped.count_by(|| Value::Integer(0), next, self.materialized(operation)?)
+                let materialized = self.materialized(operation)?;
+                grouped.count_by(|| Value::Integer(0), next, &named, materialized)
             }
-            "count" => grouped.aggregate(
+            "count" => grouped.aggregate_named(
                 || Value::Integer(0),
                 |_, _, count| Some(one_more(Some(&count))),
+                &named,
                 self.materialized(operation)?,
             ),
             "reduce" => {
                 let reducer = operation.expression("reducer")?;
-                grouped.reduce(
+                grouped.reduce_named(
                     move |a, b| reducer.evaluate(&[("$a", &a), ("$b", &b)]),
+                    &operation.named_with_store(),
                     self.materialized(operation)?,
                 )
             }
             "aggregate" => {
                 let init = operation.expression("init")?;
-                grouped.aggregate(
+                grouped.aggregate_named(
                     move || init.evaluate(&[]),
                     aggregator(operation, "adder")?,
+                    &operation.named_with_store(),
                     self.materialized(operation)?,
                 )
             }
@@ -383,7 +371,7 @@ impl CaseBuilder {
                     .with_serdes(K::key_serde(), Value::serde())
             }
             Some(name) => {
-                self.stores.insert(name.to_owned(), StoreContent::Timestamped);
+                self.stores.insert(name.to_owned(), K::KEPT);
                 Materialized::named(name).with_serdes(K::key_serde(), Value::serde())
             }
             None => Materialized::with(K::key_serde(), Value::serde()),
@@ -406,8 +394,8 @@ impl CaseBuilder {
 }
 
 /// Writes a stream to the operation's topic.
-fn write<K: CaseKey>(operation: Operation<'_>, stream: &KStream<K, Value>) -> Result<()> {
-    let mut produced = Produced::with(K::key_serde(), Value::serde());
+fn write(operation: Operation<'_>, stream: &KStream<Value, Value>) -> Result<()> {
+    let mut produced = Produced::default();
     if let Some(name) = operation.name() {
         produced = produced.with_name(name);
     }

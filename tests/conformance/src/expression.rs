@@ -173,8 +173,7 @@ fn call(function: Function, arguments: &[Expression], variables: &[(&str, &Value
         Function::Split => {
             let index = usize::try_from(integer(&argument(2))).unwrap_or(usize::MAX);
             let (text, separator) = (first.to_string(), second.to_string());
-            let part = text.split(&separator).nth(index).map(str::to_owned);
-            part.map_or(Value::Null, Value::Text)
+            split(&text, &separator).nth(index).map_or(Value::Null, Value::from)
         }
         Function::Add => Value::Integer(integer(&first).wrapping_add(integer(&second))),
         Function::Sub => Value::Integer(integer(&first).wrapping_sub(integer(&second))),
@@ -209,13 +208,21 @@ fn integer(value: &Value) -> i64 {
 fn substring(text: &Value, from: &Value, to: &Value) -> Value {
     let units: Vec<u16> = text.to_string().encode_utf16().collect();
     let end = |value: &Value| usize::try_from(integer(value)).unwrap_or(0).min(units.len());
-    Value::Text(String::from_utf16_lossy(&units[end(from)..end(to)]))
+    // Half of a character outside the basic plane is written as "?", as Java's UTF-8 encoder does.
+    let decoded = char::decode_utf16(units[end(from)..end(to)].iter().copied());
+    Value::Text(decoded.map(|unit| unit.unwrap_or('?')).collect())
+}
+
+/// By Java's rules: without a separator between every two characters, and nothing before the first.
+pub(crate) fn split<'a>(text: &'a str, separator: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(separator).skip(usize::from(separator.is_empty()))
 }
 
 /// Integers as numbers, everything else as text.
 fn compare(first: &Value, second: &Value) -> std::cmp::Ordering {
     match (first, second) {
         (Value::Integer(first), Value::Integer(second)) => first.cmp(second),
-        _ => first.to_string().cmp(&second.to_string()),
+        // By UTF-16 units, as Java does.
+        _ => first.to_string().encode_utf16().cmp(second.to_string().encode_utf16()),
     }
 }

@@ -5,63 +5,50 @@ use std::rc::Rc;
 
 use kstreams::serdes::{DefaultSerde, Deserializer, Encoded, Serde, Serializer};
 use kstreams::{
-    Error, Headers, KStream, KTable, Nullable, Result, StrictBufferConfig, Suppressed, Timestamp,
-    Window, Windowed,
+    Error, Headers, KTable, Nullable, Result, StrictBufferConfig, Suppressed, Timestamp, Window,
+    Windowed,
 };
 
 use bytes::Bytes;
 
-use crate::build::Node;
+use crate::build::{Node, StoreContent};
 use crate::value::Value;
 
 /// A type of key.
 pub(crate) trait CaseKey: Nullable<NonNull = Self> + PartialEq + Sync {
+    /// What a store of a table with such keys holds.
+    const KEPT: StoreContent;
     /// The key as expressions and sinks see it.
     fn as_value(&self) -> Cow<'_, Value>;
+    fn into_value(self) -> Value;
     fn key_serde() -> Serde<Self>;
-    fn stream_node(stream: KStream<Self, Value>) -> Node;
     fn table_node(table: KTable<Self, Value>) -> Node;
-    fn stream(node: Node) -> Option<KStream<Self, Value>>;
     fn table(node: Node) -> Option<Rc<KTable<Self, Value>>>;
-    /// The same stream where its keys are plain.
-    fn plain_stream(stream: &KStream<Self, Value>) -> Option<KStream<Value, Value>>;
-    /// The same table where its keys are plain.
-    fn plain_table(table: &KTable<Self, Value>) -> Option<KTable<Value, Value>>;
     /// What waits for windows to close, where there are any.
     fn until_window_closes(buffer: StrictBufferConfig) -> Option<Suppressed<Self>>;
 }
 
 impl CaseKey for Value {
+    const KEPT: StoreContent = StoreContent::Timestamped;
+
     fn as_value(&self) -> Cow<'_, Value> {
         Cow::Borrowed(self)
+    }
+
+    fn into_value(self) -> Value {
+        self
     }
 
     fn key_serde() -> Serde<Self> {
         Self::serde()
     }
 
-    fn stream_node(stream: KStream<Self, Value>) -> Node {
-        Node::Stream(stream)
-    }
-
     fn table_node(table: KTable<Self, Value>) -> Node {
         Node::Table(Rc::new(table))
     }
 
-    fn stream(node: Node) -> Option<KStream<Self, Value>> {
-        if let Node::Stream(stream) = node { Some(stream) } else { None }
-    }
-
     fn table(node: Node) -> Option<Rc<KTable<Self, Value>>> {
         if let Node::Table(table) = node { Some(table) } else { None }
-    }
-
-    fn plain_stream(stream: &KStream<Self, Value>) -> Option<KStream<Value, Value>> {
-        Some(stream.clone())
-    }
-
-    fn plain_table(table: &KTable<Self, Value>) -> Option<KTable<Value, Value>> {
-        Some(table.clone())
     }
 
     fn until_window_closes(_: StrictBufferConfig) -> Option<Suppressed<Self>> {
@@ -70,36 +57,26 @@ impl CaseKey for Value {
 }
 
 impl CaseKey for Windowed<Value> {
+    const KEPT: StoreContent = StoreContent::TimestampedByWindow;
+
     fn as_value(&self) -> Cow<'_, Value> {
-        Cow::Owned(Value::Text(self.to_string()))
+        Cow::Owned(Value::Windowed(self.to_string()))
+    }
+
+    fn into_value(self) -> Value {
+        Value::Windowed(self.to_string())
     }
 
     fn key_serde() -> Serde<Self> {
         Serde::from_both(AsText)
     }
 
-    fn stream_node(stream: KStream<Self, Value>) -> Node {
-        Node::WindowedStream(stream)
-    }
-
     fn table_node(table: KTable<Self, Value>) -> Node {
         Node::WindowedTable(Rc::new(table))
     }
 
-    fn stream(node: Node) -> Option<KStream<Self, Value>> {
-        if let Node::WindowedStream(stream) = node { Some(stream) } else { None }
-    }
-
     fn table(node: Node) -> Option<Rc<KTable<Self, Value>>> {
         if let Node::WindowedTable(table) = node { Some(table) } else { None }
-    }
-
-    fn plain_stream(_: &KStream<Self, Value>) -> Option<KStream<Value, Value>> {
-        None
-    }
-
-    fn plain_table(_: &KTable<Self, Value>) -> Option<KTable<Value, Value>> {
-        None
     }
 
     fn until_window_closes(buffer: StrictBufferConfig) -> Option<Suppressed<Self>> {

@@ -6,13 +6,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kstreams::dlq::{Decision, ErrorHandlers};
 use kstreams::serdes::DefaultSerde;
 use kstreams::store::{Engines, KeyValueStore, MemoryEngines, SessionStore, WindowStore};
 use kstreams::testing::{TestSettings, TopologyTestDriver};
-use kstreams::{Headers, Record, Timestamp};
+use kstreams::{Headers, Record, Timestamp, Windowed};
 use serde_json::{Value as Json, json};
 
 use crate::build::{BuildError, Built, StoreContent, build};
+use crate::key::CaseKey;
 use crate::value::Value;
 
 /// How a case went.
@@ -52,7 +54,7 @@ pub fn check_committing(case: &Json, stores: &dyn Stores, every: Option<NonZeroU
     let built = match build(case) {
         Ok(built) => built,
         Err(BuildError::Unsupported(what)) => return Outcome::Unsupported(what),
-        Err(BuildError::Invalid(_)) if case["error"].is_string() => return Outcome::Passed,
+        Err(BuildError::Invalid(_)) if refused(case) => return Outcome::Passed,
         Err(BuildError::Invalid(what)) => return Outcome::Failed(format!("  build: {what}\n")),
     };
     let mut difference = String::new();
@@ -62,16 +64,29 @@ pub fn check_committing(case: &Json, stores: &dyn Stores, every: Option<NonZeroU
         let _ = writeln!(difference, "  describe wanted:\n{wanted}  found:\n{described}");
     }
     let fails = case["error"].is_string();
-    match run(case, built, stores, every, &mut difference) {
+    let mut reached = None;
+    match run(case, built, stores, every, (&mut difference, &mut reached)) {
         Ok(()) if fails => {
             let _ = writeln!(difference, "  wanted error {}, found none", case["error"]);
         }
         Err(error) if !fails => {
             let _ = writeln!(difference, "  error: {error}");
         }
+        Err(error) if case["error_step"].as_i64().is_some_and(|step| Some(step) != reached) => {
+            let (wanted, at) = (&case["error"], &case["error_step"]);
+            let _ = writeln!(
+                difference,
+                "  wanted error {wanted} at {at}, found at {reached:?}: {error}"
+            );
+        }
         _ => {}
     }
     if difference.is_empty() { Outcome::Passed } else { Outcome::Failed(difference) }
+}
+
+/// Whether Kafka Streams refuses the topology itself.
+fn refused(case: &Json) -> bool {
+    case["error"].is_string() && case["describe"].is_null()
 }
 
 fn run(
@@ -79,7 +94,7 @@ fn run(
     built: Built,
     stores: &dyn Stores,
     every: Option<NonZeroUsize>,
-    difference: &mut String,
+    (difference, reached): (&mut String, &mut Option<i64>),
 ) -> kstreams::Result<()> {
     // Held until the driver is gone: folders of stores go with their engines.
     let engines = stores.engines()?;
@@ -88,14 +103,23 @@ fn run(
         start: Timestamp::from_millis(case["wall_clock_start"].as_i64().unwrap_or(0)),
         engines: engines.clone(),
         record_cache_bytes_max: built.record_cache_bytes_max,
+        // As Java's driver: the first failure is the test's.
+        handlers: ErrorHandlers {
+            deserialization: Arc::new(Decision::Fail),
+            processing: Arc::new(Decision::Fail),
+            production: Arc::new(Decision::Fail),
+            ..ErrorHandlers::default()
+        },
         ..TestSettings::default()
     };
     let Built { topology, mut sinks, stores, .. } = built;
     sinks.sort();
     sinks.dedup();
+    *reached = Some(-1);
     let driver = TopologyTestDriver::with_settings(topology, settings)?;
     let wanted = by_step(&case["expected"]);
     for (step, input) in case["inputs"].as_array().into_iter().flatten().enumerate() {
+        *reached = i64::try_from(step).ok();
         match input["advance_wall_clock_ms"].as_u64() {
             Some(millis) => driver.advance_wall_clock_time(Duration::from_millis(millis))?,
             None => pipe(&driver, input)?,
@@ -189,17 +213,26 @@ fn contents(
     content: StoreContent,
 ) -> kstreams::Result<Vec<Json>> {
     match content {
-        StoreContent::Windows => return windows(driver, name),
-        StoreContent::Sessions => return sessions(driver, name),
-        StoreContent::Timestamped | StoreContent::Plain => {}
+        StoreContent::Windows => windows(driver, name),
+        StoreContent::Sessions => sessions(driver, name),
+        StoreContent::Timestamped => rows::<Value>(driver, name, true),
+        StoreContent::TimestampedByWindow => rows::<Windowed<Value>>(driver, name, true),
+        StoreContent::Plain => rows::<Value>(driver, name, false),
     }
-    driver.with_store(name, |store: &mut KeyValueStore<Value, Value>| {
+}
+
+fn rows<K: CaseKey>(
+    driver: &TopologyTestDriver,
+    name: &str,
+    with_timestamps: bool,
+) -> kstreams::Result<Vec<Json>> {
+    driver.with_store(name, |store: &mut KeyValueStore<K, Value>| {
         let entries = store.all()?.with_timestamps();
         entries
             .map(|entry| {
                 let (key, value, timestamp) = entry?;
-                let mut row = json!({"key": key.to_json(), "value": value.to_json()});
-                if content == StoreContent::Timestamped {
+                let mut row = json!({"key": key.as_value().to_json(), "value": value.to_json()});
+                if with_timestamps {
                     row["ts"] = json!(timestamp.as_millis());
                 }
                 Ok(row)

@@ -9,8 +9,7 @@ use kstreams::{JoinWindows, Joined, KStream, Stores, StreamJoined};
 use crate::build::{
     BuildError, CaseBuilder, Node, Operation, StoreContent, invalid, of_record, unsupported,
 };
-use crate::expression::Expression;
-use crate::key::CaseKey;
+use crate::expression::{Expression, split};
 use crate::processors::{CountAndPunctuate, Dedup};
 use crate::value::Value;
 
@@ -87,15 +86,18 @@ impl CaseBuilder {
                 }
             }
             Node::Global(table) => {
-                operation.refuse("name")?;
                 let key_of = of_record(&operation.expression("key")?);
+                let named = operation.named();
                 if left {
-                    stream.left_join_global(&table, key_of, left_join)
+                    stream.left_join_global_named(&table, key_of, left_join, &named)
                 } else {
-                    stream.join_global(&table, key_of, join)
+                    stream.join_global_named(&table, key_of, join, &named)
                 }
             }
             Node::Stream(other) => return self.join_streams(operation, stream, &other),
+            Node::WindowedTable(_) => {
+                return Err(unsupported("join of a stream with a table of windows"));
+            }
             _ => return Err(invalid(format!("cannot join with {}", operation.0["with"]))),
         })
     }
@@ -139,9 +141,9 @@ impl CaseBuilder {
     }
 }
 
-pub(crate) fn flat_map<K: CaseKey>(
+pub(crate) fn flat_map(
     operation: Operation<'_>,
-    stream: &KStream<K, Value>,
+    stream: &KStream<Value, Value>,
 ) -> Result<KStream<Value, Value>> {
     let named = operation.named();
     let mut parts = Vec::new();
@@ -156,7 +158,7 @@ pub(crate) fn flat_map<K: CaseKey>(
         move |key, value| {
             let wanted = |part: &&(Option<_>, _, _)| match &part.0 {
                 Some(when) => {
-                    let when: &dyn Fn(&K, &Value) -> Value = when;
+                    let when: &dyn Fn(&Value, &Value) -> Value = when;
                     when(&key, &value).is_true()
                 }
                 None => true,
@@ -168,10 +170,10 @@ pub(crate) fn flat_map<K: CaseKey>(
     ))
 }
 
-pub(crate) fn flat_map_values<K: CaseKey>(
+pub(crate) fn flat_map_values(
     operation: Operation<'_>,
-    stream: &KStream<K, Value>,
-) -> Result<KStream<K, Value>> {
+    stream: &KStream<Value, Value>,
+) -> Result<KStream<Value, Value>> {
     let named = operation.named();
     if let Some(separator) = operation.0["split"].as_str() {
         let separator = separator.to_owned();
@@ -180,8 +182,7 @@ pub(crate) fn flat_map_values<K: CaseKey>(
                 if value == Value::Null {
                     return Vec::new();
                 }
-                let text = value.to_string();
-                text.split(&separator).map(|part| Value::Text(part.to_owned())).collect()
+                split(&value.to_string(), &separator).map(Value::from).collect()
             },
             &named,
         ));

@@ -25,7 +25,7 @@ impl CaseBuilder {
         operation: Operation<'_>,
         table: &KTable<K, Value>,
     ) -> Result<Node> {
-        let named = operation.named();
+        let named = operation.named_without_store();
         let table = match name {
             "filter" | "filter_not" => {
                 let predicate = of_record(&operation.expression("pred")?);
@@ -46,12 +46,15 @@ impl CaseBuilder {
             "to_stream" => {
                 // With a key the recorder of cases leaves the name out.
                 let named = if operation.has("key") { Named::default() } else { named };
-                let stream = table.to_stream_of(|value| value.unwrap_or(Value::Null), &named);
+                let stream = table.to_stream_of(
+                    |key: K, value| (key.into_value(), value.unwrap_or(Value::Null)),
+                    &named,
+                );
                 if operation.has("key") {
                     let key_of = of_record(&operation.expression("key")?);
                     return Ok(Node::Stream(stream.select_key(key_of)));
                 }
-                return Ok(K::stream_node(stream));
+                return Ok(Node::Stream(stream));
             }
             "group_by" => {
                 let key_of = of_record(&operation.expression("key")?);
@@ -66,12 +69,7 @@ impl CaseBuilder {
             }
             "join" => self.join_table(operation, table)?,
             "suppress" => self.suppress(operation, table)?,
-            "fk_join" => {
-                let wrong = || unsupported("fk_join of a table of windows");
-                let table = K::plain_table(table).ok_or_else(wrong)?;
-                let joined = self.join_on_foreign_key(operation, &table)?;
-                return Ok(Node::Table(Rc::new(joined)));
-            }
+            "fk_join" => self.join_on_foreign_key(operation, table)?,
             _ => return Err(unsupported(format!("{name} of a table"))),
         };
         Ok(K::table_node(table))
@@ -104,14 +102,15 @@ impl CaseBuilder {
         operation: Operation<'_>,
         table: &KTable<K, Value>,
     ) -> Result<KTable<K, Value>> {
-        let wrong = || invalid(format!("cannot join a table with {}", operation.0["with"]));
+        let wrong = || unsupported("join of tables of which one has windows");
         let other = K::table(self.node(operation.text("with")?)?).ok_or_else(wrong)?;
         let joiner = operation.expression("joiner")?;
         let join = move |left: Option<&Value>, right: Option<&Value>| {
             let (left, right) = (left.unwrap_or(&Value::Null), right.unwrap_or(&Value::Null));
             joiner.evaluate(&[("$l", left), ("$r", right)])
         };
-        let (named, materialized) = (operation.named(), self.optional_store(operation)?);
+        let (named, materialized) =
+            (operation.named_without_store(), self.optional_store(operation)?);
         Ok(match operation.0["kind"].as_str().unwrap_or("inner") {
             "inner" => {
                 let join = move |left: &Value, right: &Value| join(Some(left), Some(right));
@@ -126,15 +125,15 @@ impl CaseBuilder {
         })
     }
 
-    fn join_on_foreign_key(
+    fn join_on_foreign_key<K: CaseKey>(
         &mut self,
         operation: Operation<'_>,
-        table: &KTable<Value, Value>,
-    ) -> Result<KTable<Value, Value>> {
+        table: &KTable<K, Value>,
+    ) -> Result<KTable<K, Value>> {
         let Node::Table(other) = self.node(operation.text("with")?)? else {
-            return Err(invalid(format!("cannot join a table with {}", operation.0["with"])));
+            return Err(unsupported(format!("fk_join with {}", operation.0["with"])));
         };
-        let table = table.with_serdes(Value::serde(), Value::serde());
+        let table = table.with_serdes(K::key_serde(), Value::serde());
         let other = other.with_serdes(Value::serde(), Value::serde());
         let foreign_key = of_record(&operation.expression("fk")?);
         let joiner = operation.expression("joiner")?;
@@ -186,7 +185,7 @@ impl CaseBuilder {
                     Ok(move |a: Value, b: Value| step.evaluate(&[("$a", &a), ("$b", &b)]))
                 };
                 let (add, subtract) = (reducer("reducer")?, reducer("subtractor")?);
-                grouped.reduce(add, subtract, &named, materialized)
+                grouped.reduce(add, subtract, &operation.named_with_store(), materialized)
             }
             "aggregate" => {
                 let init = operation.expression("init")?;

@@ -18,6 +18,14 @@ pub enum Value {
     Integer(i64),
     /// Text.
     Text(String),
+    /// A key in a window, as text. It is written as text and then is text; until then it equals none.
+    Windowed(String),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
 }
 
 impl Value {
@@ -38,7 +46,7 @@ impl Value {
             Self::Null => Json::Null,
             Self::Boolean(value) => Json::from(*value),
             Self::Integer(value) => Json::from(*value),
-            Self::Text(value) => Json::from(value.as_str()),
+            Self::Text(value) | Self::Windowed(value) => Json::from(value.as_str()),
         }
     }
 
@@ -54,7 +62,7 @@ impl fmt::Display for Value {
             Self::Null => f.write_str("null"),
             Self::Boolean(value) => value.fmt(f),
             Self::Integer(value) => value.fmt(f),
-            Self::Text(value) => f.write_str(value),
+            Self::Text(value) | Self::Windowed(value) => f.write_str(value),
         }
     }
 }
@@ -83,7 +91,7 @@ impl Serializer<Value> for Tagged {
                 out.push(b'L');
                 out.extend(value.to_be_bytes());
             }
-            Value::Text(value) => {
+            Value::Text(value) | Value::Windowed(value) => {
                 out.push(b'S');
                 out.extend(value.as_bytes());
             }
