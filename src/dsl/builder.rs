@@ -286,6 +286,7 @@ impl StreamsBuilder {
         let store = plan.name_or(materialized.name.as_ref(), &format!("{topic}-STATE-STORE-"));
         let source = plan.new_name("KSTREAM-SOURCE-");
         let processor = plan.new_name("KTABLE-SOURCE-");
+        plan.check_name(consumed.name.as_ref());
         match &consumed.name {
             Some(name) => (format!("{name}-source").into(), name.clone(), store),
             None => (source, processor, store),

@@ -79,7 +79,12 @@ pub(super) struct Plan {
     priority: usize,
     pub(super) nodes: Vec<PlanNode>,
     pub(super) copartitioned: Vec<Vec<Arc<str>>>,
+    /// The first given name that cannot be one; told when the topology is built.
+    bad_name: Option<Error>,
 }
+
+/// The longest name that is given to a node or store: a topic may be called after it.
+const NAME_LENGTH_MAX: usize = 249;
 
 /// The plan, shared by the builder and every stream and table made from it.
 pub(super) type SharedPlan = Rc<RefCell<Plan>>;
@@ -94,13 +99,31 @@ impl Plan {
 
     /// The given name of a store or topic, or a new one; a number is used up only in the second case.
     pub(super) fn name_or(&mut self, given: Option<&Arc<str>>, prefix: &str) -> Arc<str> {
+        self.check_name(given);
         given.cloned().unwrap_or_else(|| self.new_name(prefix))
     }
 
     /// The given name of a node, or a new one; Java uses a number up in both cases. Source: `orElseGenerateWithPrefix`.
     pub(super) fn node_name(&mut self, given: Option<&Arc<str>>, prefix: &str) -> Arc<str> {
+        self.check_name(given);
         let generated = self.new_name(prefix);
         given.cloned().unwrap_or(generated)
+    }
+
+    /// Keeps the error of a name that cannot be a topic's, or part of one. Source: `Named.validate`.
+    pub(super) fn check_name(&mut self, given: Option<&Arc<str>>) {
+        let Some(name) = given else { return };
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let is_good = !matches!(&**name, "" | "." | "..")
+            && name.len() <= NAME_LENGTH_MAX
+            && name.chars().all(is_legal);
+        if !is_good {
+            self.bad_name.get_or_insert_with(|| {
+                Error::invalid(format!(
+                    "found the name \"{name}\" of a node or store, wanted 1 to {NAME_LENGTH_MAX} of the characters a-z, A-Z, 0-9, \".\", \"_\" and \"-\", and not \".\" or \"..\" alone"
+                ))
+            });
+        }
     }
 
     /// Adds a node; without parents it hangs below the root.
@@ -213,6 +236,7 @@ impl Plan {
 
     /// Writes everything. Source: `buildAndOptimizeTopology`.
     pub(super) fn write(&mut self, optimization: TopologyOptimization) -> Result<Topology> {
+        self.bad_name.take().map_or(Ok(()), Err)?;
         let merged = self.merge_equal_sources()?;
         let removed = self.optimise(optimization);
         self.decide_null_keys();

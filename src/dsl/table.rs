@@ -242,6 +242,7 @@ where
         let spec = &self.spec;
         let store = materialized.as_ref().and_then(|materialized| materialized.name.clone());
         let mut plan = spec.plan.borrow_mut();
+        plan.check_name(store.as_ref());
         if materialized.is_some() && store.is_none() {
             plan.new_name(prefix); // Java uses a number up for a store that it then does not make
         }

@@ -111,6 +111,11 @@ impl Topology {
         }
         for (name, asked) in &self.internal_topics {
             if let Some(count) = asked {
+                if *count < 1 {
+                    return Err(Error::invalid(format!(
+                        "repartition topic \"{name}\": found {count} partitions, wanted 1 or more"
+                    )));
+                }
                 counts.insert(TopicName::Internal(name.clone()), *count);
             }
         }

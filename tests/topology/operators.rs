@@ -222,3 +222,26 @@ fn a_repartitions_number_of_partitions_need_not_be_the_drivers() {
     let out = driver.output_topic::<String, String>("out").read_key_values().unwrap();
     assert_eq!(out, [(text("k"), text("ab"))]);
 }
+
+#[test]
+fn names_that_no_topic_could_have_are_refused_when_the_topology_is_built() {
+    let refused = |name: &str| {
+        let builder = StreamsBuilder::new();
+        let stream = builder.stream::<String, String>("in");
+        stream.filter_named(|_, _| true, &Named::new(name)).to("out");
+        let found = builder.build().err().map(|error| error.message().to_owned());
+        let store = StreamsBuilder::new();
+        let table = store.table::<String, String>("in");
+        let kept = Some(Materialized::named(name));
+        table.filter_with(|_, _| true, &Named::default(), kept).to_stream().to("out");
+        assert_eq!(found.is_some(), store.build().is_err(), "{name}");
+        found
+    };
+    for name in ["", ".", "..", "a b", "a/b", "ä", &"x".repeat(250)] {
+        let message = refused(name).unwrap_or_default();
+        assert!(message.contains(&format!("found the name \"{name}\"")), "{name}: {message}");
+    }
+    for name in ["a", "...", "A-b_c.9", &"x".repeat(249)] {
+        assert_eq!(refused(name), None, "{name}");
+    }
+}

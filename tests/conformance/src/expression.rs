@@ -173,7 +173,7 @@ fn call(function: Function, arguments: &[Expression], variables: &[(&str, &Value
         Function::Split => {
             let index = usize::try_from(integer(&argument(2))).unwrap_or(usize::MAX);
             let (text, separator) = (first.to_string(), second.to_string());
-            split(&text, &separator).nth(index).map_or(Value::Null, Value::from)
+            split(&text, &separator).into_iter().nth(index).unwrap_or(Value::Null)
         }
         Function::Add => Value::Integer(integer(&first).wrapping_add(integer(&second))),
         Function::Sub => Value::Integer(integer(&first).wrapping_sub(integer(&second))),
@@ -213,9 +213,16 @@ fn substring(text: &Value, from: &Value, to: &Value) -> Value {
     Value::Text(decoded.map(|unit| unit.unwrap_or('?')).collect())
 }
 
-/// By Java's rules: without a separator between every two characters, and nothing before the first.
-pub(crate) fn split<'a>(text: &'a str, separator: &'a str) -> impl Iterator<Item = &'a str> {
-    text.split(separator).skip(usize::from(separator.is_empty()))
+/// By Java's rules: an empty separator stands between every two UTF-16 units and after the last.
+pub(crate) fn split(text: &str, separator: &str) -> Vec<Value> {
+    if text.is_empty() {
+        return vec![Value::from("")];
+    }
+    if !separator.is_empty() {
+        return text.split(separator).map(Value::from).collect();
+    }
+    let units = text.encode_utf16().map(|unit| char::from_u32(unit.into()).unwrap_or('?'));
+    units.map(String::from).chain([String::new()]).map(Value::Text).collect()
 }
 
 /// Integers as numbers, everything else as text.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kstreams::store::KeyValueStore;
 use kstreams::{
-    Processor, ProcessorContext, PunctuationType, PunctuatorId, Record, Result, StoreHandle,
+    Error, Processor, ProcessorContext, PunctuationType, PunctuatorId, Record, Result, StoreHandle,
     Timestamp,
 };
 use serde_json::Value as Json;
@@ -47,6 +47,10 @@ impl CountAndPunctuate {
 impl Processor<Value, Value, Value, Value> for CountAndPunctuate {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, Value, Value>) -> Result<()> {
         self.handle = Some(context.state_store(&self.store)?);
+        if self.interval.is_zero() {
+            // The engine takes a millisecond.
+            return Err(Error::invalid("Kafka Streams schedules every millisecond at most"));
+        }
         context.schedule(self.interval, self.kind);
         Ok(())
     }

@@ -182,7 +182,7 @@ pub(crate) fn flat_map_values(
                 if value == Value::Null {
                     return Vec::new();
                 }
-                split(&value.to_string(), &separator).map(Value::from).collect()
+                split(&value.to_string(), &separator)
             },
             &named,
         ));

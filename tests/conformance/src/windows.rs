@@ -29,10 +29,14 @@ pub(crate) enum CaseWindows {
 impl CaseWindows {
     pub(crate) fn parse(window: &Json) -> Result<Self> {
         let duration = |field: &str| {
-            let wrong = || invalid(format!("window {window} has no \"{field}\""));
+            let wrong =
+                || invalid(format!("window {window} has no \"{field}\" that is not negative"));
             window[field].as_u64().map(Duration::from_millis).ok_or_else(wrong)
         };
-        let grace = window["grace"].as_u64().map_or(Duration::ZERO, Duration::from_millis);
+        let grace = match &window["grace"] {
+            Json::Null => Duration::ZERO,
+            _ => duration("grace")?,
+        };
         Ok(match window["type"].as_str().unwrap_or_default() {
             "tumbling" => Self::Time(TimeWindows::of_size_and_grace(duration("size")?, grace)),
             "hopping" => Self::Time(
