@@ -27,12 +27,15 @@ struct Schedule {
     cancelled: bool,
 }
 
-/// The schedules of a task. A handful at most, so a list is faster than a heap.
+/// The schedules of a task.
 ///
-/// Source: `PunctuationQueue`, `PunctuationSchedule`: a schedule that missed several intervals is called once, and stays aligned.
+/// Source: `PunctuationQueue`, `PunctuationSchedule`: a schedule that missed several intervals is called once, and stays aligned. Of schedules due
+/// at one time, the order is that of Java's `PriorityQueue`.
 #[derive(Debug, Default)]
 pub(crate) struct PunctuationQueue {
     schedules: Vec<Schedule>,
+    /// A heap for each kind, of indices into `schedules`.
+    heaps: [Vec<usize>; 2],
 }
 
 impl PunctuationQueue {
@@ -45,7 +48,9 @@ impl PunctuationQueue {
     ) -> PunctuatorId {
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
         self.schedules.push(Schedule { node, kind, interval_ms, next: first, cancelled: false });
-        PunctuatorId(self.schedules.len() - 1)
+        let index = self.schedules.len() - 1;
+        self.push(kind, index);
+        PunctuatorId(index)
     }
 
     pub(crate) fn cancel(&mut self, id: PunctuatorId) {
@@ -63,17 +68,55 @@ impl PunctuationQueue {
         kind: PunctuationType,
         now: Timestamp,
     ) -> Option<(NodeIndex, PunctuatorId)> {
-        let (index, _) = self
-            .active(kind)
-            .filter(|(_, schedule)| schedule.next <= now)
-            .min_by_key(|(_, schedule)| schedule.next)?;
-        let schedule = &mut self.schedules[index];
-        let (next, now, interval) =
-            (schedule.next.as_millis(), now.as_millis(), schedule.interval_ms);
-        let missed = now.saturating_sub(next) / interval;
-        schedule.next =
-            Timestamp::from_millis(next.saturating_add((missed + 1).saturating_mul(interval)));
-        Some((schedule.node, PunctuatorId(index)))
+        loop {
+            let earliest = *self.heaps[kind as usize].first()?;
+            if self.schedules[earliest].next > now {
+                return None;
+            }
+            self.pop(kind);
+            let schedule = &mut self.schedules[earliest];
+            if schedule.cancelled {
+                continue;
+            }
+            let (next, now, interval) =
+                (schedule.next.as_millis(), now.as_millis(), schedule.interval_ms);
+            let missed = now.saturating_sub(next) / interval;
+            schedule.next =
+                Timestamp::from_millis(next.saturating_add((missed + 1).saturating_mul(interval)));
+            let node = schedule.node;
+            self.push(kind, earliest);
+            return Some((node, PunctuatorId(earliest)));
+        }
+    }
+
+    /// Source: `PriorityQueue.siftUp`.
+    fn push(&mut self, kind: PunctuationType, schedule: usize) {
+        let Self { schedules, heaps } = self;
+        let (heap, next) = (&mut heaps[kind as usize], |index: usize| schedules[index].next);
+        let mut place = heap.len();
+        heap.push(schedule);
+        while place > 0 && next(schedule) < next(heap[(place - 1) / 2]) {
+            heap.swap(place, (place - 1) / 2);
+            place = (place - 1) / 2;
+        }
+    }
+
+    /// Takes the first one off. Source: `PriorityQueue.siftDown`.
+    fn pop(&mut self, kind: PunctuationType) {
+        let Self { schedules, heaps } = self;
+        let (heap, next) = (&mut heaps[kind as usize], |index: usize| schedules[index].next);
+        heap.swap_remove(0);
+        let mut place = 0;
+        while let Some(left) = heap.get(2 * place + 1) {
+            let right = heap.get(2 * place + 2);
+            let is_right = right.is_some_and(|right| next(*left) > next(*right));
+            let child = 2 * place + 1 + usize::from(is_right);
+            if next(heap[place]) <= next(heap[child]) {
+                break;
+            }
+            heap.swap(place, child);
+            place = child;
+        }
     }
 
     fn active(&self, kind: PunctuationType) -> impl Iterator<Item = (usize, &Schedule)> {
@@ -106,5 +149,31 @@ mod tests {
         assert_eq!(queue.next_due(STREAM), Some(Timestamp::from_millis(50)));
         queue.cancel(id);
         assert_eq!(due(&mut queue, 1000), 0);
+    }
+
+    /// The order was taken from `java.util.PriorityQueue`.
+    #[test]
+    fn schedules_due_at_one_time_come_in_javas_order() {
+        let mut queue = PunctuationQueue::default();
+        let start = Timestamp::from_millis(0);
+        for (node, interval) in [5, 17, 10, 5].into_iter().enumerate() {
+            queue.schedule(NodeIndex(node), STREAM, Duration::from_millis(interval), start);
+        }
+        let mut nodes = |now: i64| -> Vec<usize> {
+            let now = Timestamp::from_millis(now);
+            let due = std::iter::from_fn(|| queue.take_due(STREAM, now));
+            due.map(|(node, _)| node.0).collect()
+        };
+        let found = [0, 5, 12, 20, 85, 170, 340].map(&mut nodes);
+        let wanted: [&[usize]; 7] = [
+            &[0, 3, 1, 2],
+            &[0, 3],
+            &[0, 3, 2],
+            &[3, 0, 1, 2],
+            &[0, 3, 2, 1],
+            &[2, 0, 3, 1],
+            &[3, 0, 2, 1],
+        ];
+        assert_eq!(found.each_ref().map(Vec::as_slice), wanted);
     }
 }
