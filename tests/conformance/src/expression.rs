@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use crate::build::BuildError;
-use crate::value::Value;
+use crate::value::{HALF, Value};
 
 /// A parsed expression.
 #[derive(Debug)]
@@ -208,9 +208,8 @@ fn integer(value: &Value) -> i64 {
 fn substring(text: &Value, from: &Value, to: &Value) -> Value {
     let units: Vec<u16> = text.to_string().encode_utf16().collect();
     let end = |value: &Value| usize::try_from(integer(value)).unwrap_or(0).min(units.len());
-    // Half of a character outside the basic plane is written as "?", as Java's UTF-8 encoder does.
     let decoded = char::decode_utf16(units[end(from)..end(to)].iter().copied());
-    Value::Text(decoded.map(|unit| unit.unwrap_or('?')).collect())
+    Value::Text(decoded.map(|unit| unit.unwrap_or(HALF)).collect())
 }
 
 /// By Java's rules: an empty separator stands between every two UTF-16 units and after the last.
@@ -221,7 +220,7 @@ pub(crate) fn split(text: &str, separator: &str) -> Vec<Value> {
     if !separator.is_empty() {
         return text.split(separator).map(Value::from).collect();
     }
-    let units = text.encode_utf16().map(|unit| char::from_u32(unit.into()).unwrap_or('?'));
+    let units = text.encode_utf16().map(|unit| char::from_u32(unit.into()).unwrap_or(HALF));
     units.map(String::from).chain([String::new()]).map(Value::Text).collect()
 }
 

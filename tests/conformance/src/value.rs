@@ -79,6 +79,9 @@ impl Nullable for Value {
     }
 }
 
+/// Half of a character outside the basic plane, which a Java string may hold and ours may not; it is written as "?", as Java's encoder does.
+pub(crate) const HALF: char = '\u{fdd0}';
+
 /// A tag, then Kafka's own bytes of the type, so that a store's order within one type is that of the plain bytes.
 struct Tagged;
 
@@ -93,7 +96,7 @@ impl Serializer<Value> for Tagged {
             }
             Value::Text(value) | Value::Windowed(value) => {
                 out.push(b'S');
-                out.extend(value.as_bytes());
+                out.extend(value.replace(HALF, "?").as_bytes());
             }
         }
         Ok(Encoded::Bytes)
