@@ -15,7 +15,7 @@ fn cases() -> Vec<files::Case> {
 }
 
 /// How many of the packed cases pass. Only ever raised: the others need operations that the engine does not have yet.
-const PASSED_MIN: usize = 1054;
+const PASSED_MIN: usize = 1104;
 
 fn every(inputs: usize) -> Option<NonZeroUsize> {
     NonZeroUsize::new(inputs)
