@@ -46,7 +46,6 @@ const EDGES: &[(&str, &str)] = &[
     ("rocksdb", "src/store/"),
     ("serde_avro_fast", "src/serdes/"),
     ("ureq", "src/serdes/"),
-    ("metrics_exporter_prometheus", "src/telemetry/"),
 ];
 
 /// Most lines of a file, without its tests.

@@ -21,6 +21,16 @@ pub enum ProcessingGuarantee {
     AtLeastOnce,
 }
 
+impl ProcessingGuarantee {
+    /// Kafka's name of it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ExactlyOnceV2 => "exactly_once_v2",
+            Self::AtLeastOnce => "at_least_once",
+        }
+    }
+}
+
 /// Settings of a client. Source: `StreamsConfig`; deviations are in the defaults' comments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamsConfig {

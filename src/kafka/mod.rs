@@ -251,6 +251,17 @@ pub struct TopicDescription {
     pub replication_factor: i32,
 }
 
+/// What the cluster's metadata says of some topics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClusterHealth {
+    /// Brokers that it lists.
+    pub brokers: usize,
+    /// Partitions with fewer replicas in sync than they have.
+    pub under_replicated: usize,
+    /// Partitions without a leader.
+    pub offline: usize,
+}
+
 /// A topic to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTopic {
@@ -307,6 +318,8 @@ pub trait Admin: Send {
     fn describe_group(&mut self, group: &str, timeout: Duration) -> Result<Vec<GroupMember>>;
     /// Number of live brokers.
     fn broker_count(&mut self, timeout: Duration) -> Result<usize>;
+    /// How well the cluster holds these topics; ones that do not exist are passed over.
+    fn cluster_health(&mut self, topics: &[&str], timeout: Duration) -> Result<ClusterHealth>;
     /// Deletes records before the given offsets (repartition topics).
     fn delete_records(&mut self, before: &[(TopicPartition, i64)], timeout: Duration)
     -> Result<()>;

@@ -1,7 +1,7 @@
 //! What a running node can reach: the other nodes, the task's stores and its state.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +26,14 @@ pub(crate) struct NodeSlot {
     pub(crate) name: Arc<str>,
     pub(crate) children: Vec<NodeIndex>,
     pub(crate) node: NodeKind,
+    /// Records given to the node since this was collected last.
+    pub(crate) records: Cell<u64>,
+}
+
+impl NodeSlot {
+    pub(crate) fn count(&self) {
+        self.records.set(self.records.get() + 1);
+    }
 }
 
 pub(crate) enum NodeKind {
@@ -100,7 +108,9 @@ impl Frame<'_> {
 
     fn deliver_any(&mut self, to: NodeIndex, record: &mut dyn Any) -> Result<()> {
         let from = std::mem::replace(&mut self.task.current_node, to);
-        let NodeKind::Processor(node) = &self.nodes[to.0].node else {
+        let slot = &self.nodes[to.0];
+        slot.count();
+        let NodeKind::Processor(node) = &slot.node else {
             unreachable!("a source node has no parent");
         };
         // Invariant: the graph has no cycle, so a node is never entered twice on one stack.

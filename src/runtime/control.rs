@@ -17,13 +17,11 @@ use super::stream_thread::{Command, Report};
 use crate::config::StreamsConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TaskId, TopicPartition};
-use crate::kafka::{Admin, KafkaClients, Membership, MembershipEvent};
+use crate::kafka::{KafkaClients, Membership, MembershipEvent};
 use crate::task::TaskBuilder;
-use crate::telemetry::ClientMetrics;
+use crate::telemetry::GroupEvent;
 
 const POLL: Duration = Duration::from_millis(50);
-/// Short: the group's events wait meanwhile.
-const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A stream thread as the control thread sees it.
 pub(super) struct ThreadHandle {
@@ -44,25 +42,21 @@ pub(super) struct ControlThread {
     pub(super) clients: Arc<dyn KafkaClients>,
     /// `None` before the group is joined, and between two memberships.
     pub(super) membership: Option<Box<dyn Membership>>,
-    pub(super) admin: Box<dyn Admin>,
     /// On the monotonic clock.
     pub(super) started_at: Duration,
-    /// When repartition topics were last purged, on the monotonic clock.
-    pub(super) purged_at: Duration,
     pub(super) topics: Vec<Arc<str>>,
     pub(super) builder: TaskBuilder,
     pub(super) config: Arc<StreamsConfig>,
     pub(super) threads: Vec<ThreadHandle>,
     pub(super) reports: Receiver<Report>,
     pub(super) shared: Arc<Shared>,
-    pub(super) metrics: ClientMetrics,
     /// Where each task was placed.
     pub(super) placed: BTreeMap<TaskId, usize>,
 }
 
 impl ControlThread {
     pub(super) fn run(&mut self) -> Result<()> {
-        self.metrics.set_threads(self.threads.len());
+        self.shared.metrics.set_threads(self.threads.len());
         while !self.shared.is_stopping() {
             let membership = match &mut self.membership {
                 Some(membership) => membership,
@@ -78,10 +72,9 @@ impl ControlThread {
                 Err(error) => return Err(error),
             }
             self.watch()?;
-            self.purge();
         }
         self.stop_threads();
-        self.metrics.set_threads(0);
+        self.shared.metrics.set_threads(0);
         Ok(())
     }
 
@@ -102,7 +95,9 @@ impl ControlThread {
             MembershipEvent::Assigned(partitions) => {
                 let tasks = tasks_of(&self.builder, &partitions);
                 tracing::info!(tasks = %listed(&tasks), "assigned");
-                self.metrics.rebalanced();
+                self.shared.metrics.group_event(GroupEvent::Assigned);
+                let stayed = tasks.iter().filter(|task| self.placed.contains_key(task)).count();
+                self.shared.metrics.tasks_moved(tasks.len() - stayed, self.placed.len() - stayed);
                 let placed = place(&tasks, &self.placed, self.threads.len());
                 self.placed.clear();
                 for (index, (thread, tasks)) in self.threads.iter().zip(placed).enumerate() {
@@ -118,6 +113,7 @@ impl ControlThread {
             }
             MembershipEvent::Revoked(partitions) => {
                 tracing::info!(partitions = partitions.len(), "revoked");
+                self.shared.metrics.group_event(GroupEvent::Revoked);
                 self.tell_all(|done| Command::Revoke { done });
             }
             MembershipEvent::Lost(partitions) => {
@@ -125,8 +121,9 @@ impl ControlThread {
                     partitions = partitions.len(),
                     "lost: another member owns them already"
                 );
+                self.shared.metrics.group_event(GroupEvent::Lost);
                 self.tell_all(|done| Command::Lost { done });
-                self.placed.clear();
+                self.forget_tasks();
             }
             MembershipEvent::Trouble(text) => {
                 tracing::warn!(text, "trouble with the brokers");
@@ -153,6 +150,11 @@ impl ControlThread {
         }
     }
 
+    fn forget_tasks(&mut self) {
+        self.shared.metrics.tasks_moved(0, self.placed.len());
+        self.placed.clear();
+    }
+
     /// A thread that was fenced has dropped its tasks; the others drop theirs, and the group is left, to be joined anew. In
     /// this order, as Java's `handleTaskMigrated` does (`unsubscribe`, `subscribe`): the broker may have thrown the old member
     /// out, which then rejoins by itself, and with a static id it would fence the new one.
@@ -163,27 +165,10 @@ impl ControlThread {
         }
         if migrated {
             self.tell_all(|done| Command::Lost { done });
-            self.placed.clear();
+            self.forget_tasks();
             self.leave()?;
         }
         Ok(())
-    }
-
-    /// Deletes what repartition topics hold before the committed offsets. Source: `TaskManager.maybePurgeCommittedRecords`.
-    fn purge(&mut self) {
-        let now = self.builder.settings.clock.monotonic();
-        if now.saturating_sub(self.purged_at) < self.config.repartition_purge_interval {
-            return;
-        }
-        self.purged_at = now;
-        let processed = self.shared.take_processed();
-        if processed.is_empty() {
-            return;
-        }
-        if let Err(error) = self.admin.delete_records(&processed, PURGE_TIMEOUT) {
-            // The next round tries again with later offsets.
-            tracing::warn!(error = ?error, "repartition topics could not be purged");
-        }
     }
 
     fn is_young(&self) -> bool {

@@ -10,13 +10,16 @@
 //! Deliberately absent: what operators do. The runtime knows tasks, not windows or joins.
 
 mod assignment;
+mod components;
 mod control;
 mod directory;
 mod global_thread;
 mod handle;
 mod host_info;
+mod housekeeping;
 mod queries;
 mod rebalance;
+mod reports;
 mod restore;
 mod shared;
 mod sink;
@@ -34,97 +37,31 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use self::components::{fingerprint, task_settings};
 use self::control::{ControlThread, ThreadHandle, subscription};
 use self::directory::Directory;
 use self::global_thread::GlobalThread;
+use self::housekeeping::Housekeeping;
 use self::restore::{ReplyTo, RestoreCommand, RestoreThread};
 use self::shared::Shared;
 use self::sink::{ProducerSink, RECORD_BYTES_MAX};
 use self::state_dir::StateDir;
 use self::stream_thread::{NewSink, Report, StreamThread};
 use crate::config::StreamsConfig;
-use crate::dlq::ErrorHandlers;
 use crate::error::{Error, Result};
-use crate::kafka::librdkafka::{ClientSettings, LibrdkafkaClients};
 use crate::kafka::{ConsumerPurpose, KafkaClients};
-use crate::store::{CacheBudget, Engines};
-use crate::task::{TaskBuilder, TaskSettings};
-use crate::telemetry::{ClientMetrics, RestoreMetrics, ThreadMetrics};
-use crate::time::{Clock, SystemClock};
+use crate::store::CacheBudget;
+use crate::task::TaskBuilder;
+use crate::telemetry::{ClientMetrics, RestoreMetrics, ThreadMetrics, TopicLabels};
+use crate::time::Clock;
 use crate::topology::{PartitionCounts, PartitionPlan, Topology};
 
+pub use self::components::{Components, client_settings};
 pub use self::handle::Handle;
 pub use self::host_info::{HostInfo, KeyQueryMetadata, LagInfo, StreamsMetadata};
 pub use self::queries::StoreQueryParameters;
 pub use self::shared::{TaskInfo, TaskState};
 pub use self::state::State;
-
-/// Results of closed windows are looked for at most this often. Source: `EMIT_INTERVAL_MS_KSTREAMS_OUTER_JOIN_SPURIOUS_RESULTS_FIX`.
-const EMIT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The parts of a client that are not plain settings.
-#[derive(Clone)]
-pub struct Components {
-    /// Makes the Kafka clients.
-    pub clients: Arc<dyn KafkaClients>,
-    /// Where persistent stores live.
-    pub engines: Arc<dyn Engines>,
-    /// What time it is.
-    pub clock: Arc<dyn Clock>,
-    /// What becomes of bad records.
-    pub handlers: ErrorHandlers,
-}
-
-impl Components {
-    /// librdkafka, RocksDB (without the feature `rocksdb`: memory), the system's clock, and dead letters for every bad record.
-    ///
-    /// # Errors
-    /// `Invalid` for client settings that librdkafka does not know.
-    pub fn from_config(config: &StreamsConfig) -> Result<Self> {
-        let processing_retries = config.processing_retries;
-        let handlers = ErrorHandlers { processing_retries, ..ErrorHandlers::default() };
-        Ok(Self {
-            clients: Arc::new(LibrdkafkaClients::new(client_settings(config))?),
-            engines: engines(config)?,
-            clock: Arc::new(SystemClock::default()),
-            handlers,
-        })
-    }
-}
-
-#[cfg(feature = "rocksdb")]
-fn engines(config: &StreamsConfig) -> Result<Arc<dyn Engines>> {
-    use crate::store::rocksdb::{RocksDbEngines, RocksDbOptions};
-    let memory_bytes_max = config.rocksdb_memory_bytes_max;
-    let options = RocksDbOptions { memory_bytes_max, memtable_bytes_max: memory_bytes_max / 2 };
-    Ok(Arc::new(RocksDbEngines::new(&options)))
-}
-
-#[cfg(not(feature = "rocksdb"))]
-fn engines(_: &StreamsConfig) -> Result<Arc<dyn Engines>> {
-    Ok(Arc::new(crate::store::MemoryEngines))
-}
-
-/// The client settings that a configuration means.
-pub fn client_settings(config: &StreamsConfig) -> ClientSettings {
-    let mut settings = ClientSettings::new(&config.bootstrap_servers, &config.application_id);
-    if !config.client_id.is_empty() {
-        settings.client_id.clone_from(&config.client_id);
-    }
-    settings.group_instance_id.clone_from(&config.group_instance_id);
-    settings.session_timeout = config.session_timeout;
-    settings.heartbeat_interval = config.heartbeat_interval;
-    settings.exactly_once = config.is_exactly_once();
-    settings.application_server.clone_from(&config.application_server);
-    settings.common.clone_from(&config.client);
-    settings.consumer.clone_from(&config.consumer);
-    settings.producer.clone_from(&config.producer);
-    if config.is_exactly_once() {
-        let timeout = config.transaction_timeout.as_millis().to_string();
-        settings.producer.insert("transaction.timeout.ms".to_owned(), timeout);
-    }
-    settings
-}
 
 /// Runs a topology on a cluster. Source: `org.apache.kafka.streams.KafkaStreams`.
 ///
@@ -179,6 +116,12 @@ impl KafkaStreams {
         let (topology, config, plan) = (Arc::new(topology), Arc::new(config), Arc::new(plan));
         let settings = task_settings(&config, &components);
         let builder = TaskBuilder::new(topology.clone(), plan.clone(), settings);
+        metrics.set_info(
+            &fingerprint(&topology.describe()),
+            builder.subtopologies.len(),
+            config.processing_guarantee.name(),
+        );
+        let shared = Shared::new(metrics, components.clock.clone());
         let directory = Directory::new(builder, config.clone(), components.clients.clone());
         Ok(Self {
             directory: Arc::new(directory),
@@ -187,7 +130,7 @@ impl KafkaStreams {
             components,
             plan,
             state_dir,
-            shared: Arc::new(Shared::new(metrics)),
+            shared: Arc::new(shared),
             supervisor: None,
         })
     }
@@ -268,21 +211,6 @@ impl KafkaStreams {
     }
 }
 
-fn task_settings(config: &StreamsConfig, components: &Components) -> TaskSettings {
-    TaskSettings {
-        application_id: config.application_id.as_str().into(),
-        max_task_idle: config.max_task_idle,
-        record_cache: CacheBudget::new(0),
-        row_cache_bytes_max: config.row_cache_bytes_max,
-        handlers: Arc::new(components.handlers.clone()),
-        emit_interval: EMIT_INTERVAL,
-        idle_timeout: config.idle_timeout,
-        future_skew_max: config.future_skew_max,
-        clock: components.clock.clone(),
-        engines: components.engines.clone(),
-    }
-}
-
 /// What the control thread needs to start everything else.
 struct Launch {
     topology: Arc<Topology>,
@@ -342,6 +270,7 @@ impl Launch {
             restore.run();
             Ok(())
         })?);
+        others.push(self.start_housekeeping(clients.admin()?)?);
         let outcome = self.run_threads(&builder, clients, admin, &restore_commands, clock);
         let _ = restore_commands.send(RestoreCommand::Stop); // it may have ended with the client's failure
         if outcome.is_err() {
@@ -351,6 +280,21 @@ impl Launch {
             join(thread);
         }
         outcome
+    }
+
+    fn start_housekeeping(&self, admin: Box<dyn crate::kafka::Admin>) -> Result<JoinHandle<()>> {
+        let (parts, state_dir) = (&self.components, self.state_dir.clone());
+        let (config, shared) = (self.config.clone(), self.shared.clone());
+        let housekeeping = Housekeeping::new(admin, &self.plan, parts, config, state_dir, shared);
+        self.spawn("housekeeping", move || {
+            housekeeping.run();
+            Ok(())
+        })
+    }
+
+    fn topic_labels(&self) -> TopicLabels {
+        let internal = self.plan.internal_topics.iter().map(|topic| topic.name.clone());
+        TopicLabels::new(&self.config.application_id, internal)
     }
 
     fn run_threads(
@@ -381,9 +325,7 @@ impl Launch {
         let topics = subscription(builder);
         let mut control = ControlThread {
             membership: None,
-            admin: clients.admin()?,
             started_at: clock.monotonic(),
-            purged_at: clock.monotonic(),
             clients,
             topics,
             builder: builder.clone(),
@@ -391,7 +333,6 @@ impl Launch {
             threads: handles,
             reports,
             shared: self.shared.clone(),
-            metrics: ClientMetrics::new(&config.application_id),
             placed: BTreeMap::new(),
         };
         let outcome = control.run();
@@ -441,6 +382,7 @@ impl Launch {
             partition_counts: partition_counts.clone(),
             shared: self.shared.clone(),
             metrics: ThreadMetrics::new(&config.application_id, index),
+            topic_labels: self.topic_labels(),
             alive_at_ms: Arc::new(AtomicU64::new(alive_at_ms)),
         })
     }
@@ -452,7 +394,7 @@ impl Launch {
         clients: Arc<dyn KafkaClients>,
         clock: Arc<dyn Clock>,
     ) -> NewSink {
-        let config = self.config.clone();
+        let (config, labels) = (self.config.clone(), self.topic_labels());
         let member = config.group_instance_id.as_deref().unwrap_or(self.state_dir.process_id());
         let id = format!("{}-{member}-{index}", config.application_id);
         let record_bytes_max = config
@@ -464,7 +406,8 @@ impl Launch {
             let id = config.is_exactly_once().then_some(id.as_str());
             let producer = clients.producer(id)?;
             let timeout = config.request_timeout;
-            ProducerSink::new(producer, id.is_some(), record_bytes_max, timeout, clock.clone())
+            let (clock, labels) = (clock.clone(), labels.clone());
+            ProducerSink::new(producer, id.is_some(), record_bytes_max, timeout, clock, labels)
         })
     }
 

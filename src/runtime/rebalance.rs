@@ -6,6 +6,7 @@ use super::stream_thread::{Active, Command, Input, RETRY_BACKOFF_MIN, Running};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TaskId;
 use crate::kafka::{CommittedOffset, GroupMetadata, StartOffset};
+use crate::telemetry::Trigger;
 
 impl Running {
     pub(super) fn serve_commands(&mut self) -> Result<()> {
@@ -16,7 +17,7 @@ impl Running {
                     self.assign(&tasks, group)?;
                 }
                 Command::Revoke { done } => {
-                    if let Err(error) = self.commit_and_suspend() {
+                    if let Err(error) = self.commit_and_suspend(Trigger::Revoke) {
                         self.react(error)?;
                     }
                     for (id, active) in &mut self.tasks {
@@ -48,8 +49,8 @@ impl Running {
 
     /// Commits, and gives every processor the chance to fetch in what is still outside. A commit before and after each, because waiting within an
     /// open transaction might outlast it.
-    pub(super) fn commit_and_suspend(&mut self) -> Result<()> {
-        self.commit()?;
+    pub(super) fn commit_and_suspend(&mut self, trigger: Trigger) -> Result<()> {
+        self.commit(trigger)?;
         let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
         for id in ids {
             if self.thread.shared.is_poisoned() {
@@ -58,7 +59,7 @@ impl Running {
             let running = self.tasks.get_mut(&id).filter(|active| !active.suspended);
             if let Some(active) = running {
                 active.task.suspend(&mut self.thread.sink)?;
-                self.commit()?;
+                self.commit(trigger)?;
             }
         }
         Ok(())
@@ -162,7 +163,8 @@ impl Running {
         for (partition, committed) in task.partitions().iter().zip(committed) {
             let committed = start_of(committed.as_ref());
             let slot = self.thread.consumer.assign(partition, committed)?;
-            inputs.push(Input { slot, committed });
+            let metrics = self.thread.topic_labels.input(partition);
+            inputs.push(Input { slot, committed, metrics });
         }
         let active = Active {
             task,
@@ -185,7 +187,6 @@ impl Running {
                 tracing::warn!(task = %id, error = ?error, "unassign failed");
             }
         }
-        self.thread.metrics.forget_lag(active.task.partitions());
         close_stores(id, active.task.close());
         self.thread.shared.remove_task(id);
     }

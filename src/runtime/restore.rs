@@ -21,7 +21,7 @@ use crate::kafka::{CommittedOffset, Consumer, PartitionSlot, StartOffset};
 use crate::record::RawRecord;
 use crate::store::{ChangelogRecord, StateStore};
 use crate::task::{TaskBuilder, TaskStore};
-use crate::telemetry::RestoreMetrics;
+use crate::telemetry::{Placed, RestoreMetrics};
 use crate::time::Timestamp;
 
 /// Records applied to a store at once.
@@ -70,10 +70,18 @@ struct Restoring {
     reply: ReplyTo,
     stores: Vec<TaskStore>,
     committed: Vec<Option<CommittedOffset>>,
-    /// Changelogs still being read: index of the store, and the consumer's slot.
-    open: Vec<(usize, PartitionSlot)>,
+    /// Changelogs still being read: index of the store, the consumer's slot, and the gauge of what is left.
+    open: Vec<(usize, PartitionSlot, Placed)>,
     started: Timestamp,
     records: u64,
+}
+
+/// What was read of a changelog at once.
+struct Batch {
+    records: usize,
+    bytes: usize,
+    /// The end was reached.
+    complete: bool,
 }
 
 pub(super) struct RestoreThread {
@@ -200,7 +208,8 @@ impl RestoreThread {
         tracing::info!(task = %restoring.task, store = %store.store.name(), topic = %topic, from = ?start, "restoring");
         let partition = TopicPartition::new(topic, restoring.task.partition);
         let slot = self.consumer.assign(&partition, start)?;
-        restoring.open.push((index, slot));
+        let remaining = self.metrics.remaining(restoring.task, store.store.name());
+        restoring.open.push((index, slot, remaining));
         Ok(())
     }
 
@@ -242,12 +251,16 @@ impl RestoreThread {
         let mut moved = false;
         let mut position = 0;
         while position < task.open.len() {
-            let (index, slot) = task.open[position];
+            let (index, slot, _) = task.open[position];
             match self.read_batch(task, index, slot) {
-                Ok((records, complete)) => {
+                Ok(Batch { records, bytes, complete }) => {
                     moved |= records > 0;
                     task.records += records as u64;
-                    self.metrics.restored(task.stores[index].store.name(), records as u64);
+                    let name = task.stores[index].store.name();
+                    self.metrics.restored(name, records as u64, bytes as u64);
+                    if let Some(left) = self.remaining(task, index) {
+                        task.open[position].2.set_count(left);
+                    }
                     if complete {
                         self.consumer.unassign(slot)?;
                         task.open.swap_remove(position);
@@ -288,13 +301,21 @@ impl RestoreThread {
         self.shared.enter_store(task.task, store.name(), store.view());
     }
 
-    /// Applies up to a batch; says how many records, and whether the end was reached.
+    /// Records between where a store stands and where its restoration ends, as far as the end is known.
+    fn remaining(&self, task: &Restoring, index: usize) -> Option<u64> {
+        let store = &task.stores[index];
+        let partition = TopicPartition::new(store.changelog.clone()?, task.task.partition);
+        let end = self.limit(task, index).or(self.consumer.cached_end_offset(&partition))?;
+        Some(u64::try_from(end - store.position).unwrap_or(0))
+    }
+
+    /// Applies up to a batch.
     fn read_batch(
         &mut self,
         task: &mut Restoring,
         index: usize,
         slot: PartitionSlot,
-    ) -> Result<(usize, bool)> {
+    ) -> Result<Batch> {
         let mut records = Vec::new();
         let mut next = None;
         let limit = self.limit(task, index);
@@ -323,7 +344,11 @@ impl RestoreThread {
             store.store.restore(&records, position)?;
             store.position = position;
         }
-        Ok((drained.records, end.is_some()))
+        let size = |record: &ChangelogRecord| {
+            record.key.len() + record.value.as_ref().map_or(0, |value| value.len())
+        };
+        let bytes = records.iter().map(size).sum();
+        Ok(Batch { records: drained.records, bytes, complete: end.is_some() })
     }
 
     /// The end that was reached, if it is the whole log's and not only the stable part's.
@@ -346,7 +371,7 @@ impl RestoreThread {
     }
 
     fn close(&mut self, task: Restoring) {
-        for (_, slot) in task.open {
+        for (_, slot, _) in task.open {
             if let Err(error) = self.consumer.unassign(slot) {
                 tracing::warn!(error = ?error, "unassign of a changelog failed");
             }

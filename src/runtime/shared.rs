@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::ids::{TaskId, TopicPartition};
 use crate::store::StoreView;
 use crate::telemetry::ClientMetrics;
+use crate::time::Clock;
 
 /// Where a task is and what it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,11 @@ impl TaskState {
         (Self::Suspended, "suspended"),
         (Self::Retrying, "retrying"),
     ];
+
+    fn name(self) -> &'static str {
+        let name = Self::NAMES.iter().find(|(state, _)| *state == self);
+        name.expect("the table has every state").1
+    }
 }
 
 pub(super) struct Shared {
@@ -57,6 +63,9 @@ pub(super) struct Shared {
     tasks: Mutex<BTreeMap<TaskId, TaskInfo>>,
     /// Committed offsets of repartition topics: what lies before them has been processed and may be deleted.
     processed: Mutex<BTreeMap<TopicPartition, i64>>,
+    clock: Arc<dyn Clock>,
+    /// Since when, on the monotonic clock, not all tasks process.
+    rebalancing_since: Mutex<Option<Duration>>,
     pub(super) metrics: ClientMetrics,
     /// What queries may read.
     pub(super) stores: StoreRegistry,
@@ -67,7 +76,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(metrics: ClientMetrics) -> Self {
+    pub(super) fn new(metrics: ClientMetrics, clock: Arc<dyn Clock>) -> Self {
         let shared = Self {
             state: Mutex::new(State::Created),
             changed: Condvar::new(),
@@ -76,6 +85,8 @@ impl Shared {
             stop: AtomicBool::new(false),
             tasks: Mutex::default(),
             processed: Mutex::default(),
+            clock,
+            rebalancing_since: Mutex::default(),
             metrics,
             stores: StoreRegistry::default(),
         };
@@ -99,7 +110,26 @@ impl Shared {
             tracing::info!(from = %*state, to = %next, "client state");
             *state = next;
             self.publish(next);
+            self.time_rebalance(next);
             self.changed.notify_all();
+        }
+    }
+
+    fn time_rebalance(&self, next: State) {
+        let (mut since, now) = (lock(&self.rebalancing_since), self.clock.monotonic());
+        match next {
+            State::Rebalancing => *since = Some(now),
+            State::Running => {
+                if let Some(start) = since.take() {
+                    let took = now.saturating_sub(start);
+                    self.metrics.rebalanced(took, self.clock.now().as_millis());
+                }
+            }
+            State::Created
+            | State::PendingShutdown
+            | State::NotRunning
+            | State::PendingError
+            | State::Error => *since = None,
         }
     }
 
@@ -117,6 +147,7 @@ impl Shared {
     /// Records the first failure and begins to close.
     pub(super) fn fail(&self, error: Error) {
         tracing::error!(error = ?error, "client failed");
+        self.metrics.failed(error.kind());
         lock(&self.failure).get_or_insert(error);
         self.poisoned.store(true, Ordering::SeqCst);
         self.become_state(State::PendingError);
@@ -199,6 +230,8 @@ impl Shared {
             let count = tasks.values().filter(|info| info.state == state).count();
             self.metrics.set_tasks(name, count);
         }
+        let placement = tasks.values().map(|info| (info.id, info.thread, info.state.name()));
+        self.metrics.set_placement(placement);
         drop(tasks);
         self.become_state(next);
     }

@@ -9,7 +9,7 @@ use crate::kafka::{
     CommittedOffset, GroupMetadata, OffsetCommitter, OutgoingRecord, Producer, TopicHandle,
 };
 use crate::task::RecordSink;
-use crate::telemetry::ThreadMetrics;
+use crate::telemetry::{Outcome, ThreadMetrics, TopicCounters, TopicLabels};
 use crate::time::Clock;
 
 /// librdkafka's `message.max.bytes` unless the producer's settings say otherwise.
@@ -18,9 +18,11 @@ pub(super) const RECORD_BYTES_MAX: usize = 1_000_000;
 pub(super) struct ProducerSink {
     producer: Box<dyn Producer>,
     /// By handle: tasks keep handles, and another producer must give the same ones.
-    topics: Vec<Arc<str>>,
+    topics: Vec<(Arc<str>, TopicCounters)>,
+    labels: TopicLabels,
     is_transactional: bool,
-    in_transaction: bool,
+    /// Since when, on the monotonic clock, a transaction is open.
+    in_transaction: Option<Duration>,
     record_bytes_max: usize,
     timeout: Duration,
     clock: Arc<dyn Clock>,
@@ -30,7 +32,7 @@ impl RecordSink for ProducerSink {
     fn topic(&mut self, name: &Arc<str>) -> Result<TopicHandle> {
         let handle = self.producer.topic(name)?;
         if handle.0 == self.topics.len() {
-            self.topics.push(Arc::clone(name));
+            self.topics.push((Arc::clone(name), self.labels.produced(name)));
         }
         Ok(handle)
     }
@@ -41,6 +43,8 @@ impl RecordSink for ProducerSink {
 
     fn send(&mut self, record: OutgoingRecord<'_>) -> Result<()> {
         self.begin()?;
+        let size = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        self.topics[record.topic.0].1.add(1, size);
         // What the client refuses by itself cannot be undone any more once other records of the batch are out.
         self.producer.send(record).map_err(|error| match error.kind() {
             ErrorKind::BadRecord => {
@@ -58,14 +62,16 @@ impl ProducerSink {
         record_bytes_max: usize,
         timeout: Duration,
         clock: Arc<dyn Clock>,
+        labels: TopicLabels,
     ) -> Result<Self> {
         if is_transactional {
             producer.init_transactions(timeout).map_err(|e| e.context("init_transactions"))?;
         }
-        let (topics, in_transaction) = (Vec::new(), false);
+        let (topics, in_transaction) = (Vec::new(), None);
         Ok(Self {
             producer,
             topics,
+            labels,
             is_transactional,
             in_transaction,
             record_bytes_max,
@@ -76,16 +82,16 @@ impl ProducerSink {
 
     /// Takes the place of `old`: the topic handles that tasks have of it are valid here.
     pub(super) fn replacing(mut self, old: &Self) -> Result<Self> {
-        for name in &old.topics {
+        for (name, _) in &old.topics {
             self.topic(name)?;
         }
         Ok(self)
     }
 
     fn begin(&mut self) -> Result<()> {
-        if self.is_transactional && !self.in_transaction {
+        if self.is_transactional && self.in_transaction.is_none() {
             self.producer.begin_transaction()?;
-            self.in_transaction = true;
+            self.in_transaction = Some(self.clock.monotonic());
         }
         Ok(())
     }
@@ -107,7 +113,7 @@ impl ProducerSink {
             self.producer.flush(self.timeout)?;
             return if offsets.is_empty() { Ok(()) } else { committer.commit(offsets) };
         }
-        if offsets.is_empty() && !self.in_transaction {
+        if offsets.is_empty() && self.in_transaction.is_none() {
             return Ok(());
         }
         self.begin()?;
@@ -130,18 +136,22 @@ impl ProducerSink {
                 Err(error) => return Err(error),
             }
         }
-        self.in_transaction = false;
-        metrics.transaction("commit");
+        self.end(Outcome::Commit, metrics);
         Ok(())
     }
 
     /// Aborts the open transaction, if there is one.
     pub(super) fn abort(&mut self, metrics: &ThreadMetrics) -> Result<()> {
-        if self.in_transaction {
+        if self.in_transaction.is_some() {
             self.producer.abort_transaction(self.timeout)?;
-            self.in_transaction = false;
-            metrics.transaction("abort");
+            self.end(Outcome::Abort, metrics);
         }
         Ok(())
+    }
+
+    fn end(&mut self, outcome: Outcome, metrics: &ThreadMetrics) {
+        if let Some(start) = self.in_transaction.take() {
+            metrics.transaction(outcome, self.clock.monotonic().saturating_sub(start));
+        }
     }
 }

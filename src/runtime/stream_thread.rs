@@ -22,7 +22,9 @@ use crate::kafka::{
     CommittedOffset, Consumer, GroupMetadata, OffsetCommitter, PartitionSlot, StartOffset,
 };
 use crate::task::{Step, StreamTask, TaskBuilder};
-use crate::telemetry::{Phase, ThreadMetrics};
+use crate::telemetry::{
+    GroupEvent, InputMetrics, Outcome, Phase, ThreadMetrics, TopicLabels, Trigger,
+};
 use crate::time::{Clock, Timestamp};
 use crate::topology::PartitionCounts;
 
@@ -37,8 +39,6 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// Back-off of a task whose record meets an error that goes away by itself.
 pub(super) const RETRY_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// How often lag gauges are set.
-const LAG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes a producer for a stream thread.
 pub(super) type NewSink = Box<dyn Fn() -> Result<ProducerSink> + Send>;
@@ -69,6 +69,7 @@ pub(super) struct Input {
     pub(super) slot: PartitionSlot,
     /// Where to read again after an abort.
     pub(super) committed: StartOffset,
+    pub(super) metrics: InputMetrics,
 }
 
 pub(super) struct Active {
@@ -98,6 +99,7 @@ pub(super) struct StreamThread {
     pub(super) partition_counts: PartitionCounts,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: ThreadMetrics,
+    pub(super) topic_labels: TopicLabels,
     /// Monotonic milliseconds of the last turn of the loop, for the watchdog.
     pub(super) alive_at_ms: Arc<AtomicU64>,
 }
@@ -112,7 +114,8 @@ pub(super) struct Running {
     last_commit: Duration,
     /// When the first of a row of aborts without a commit was, on the monotonic clock.
     aborting_since: Option<Duration>,
-    last_lag: Duration,
+    pub(super) last_report: Duration,
+    pub(super) reports: u32,
     pub(super) stop: bool,
     offsets: Vec<(TopicPartition, CommittedOffset)>,
 }
@@ -129,7 +132,8 @@ impl StreamThread {
             group: None,
             last_commit: now,
             aborting_since: None,
-            last_lag: now,
+            last_report: now,
+            reports: 0,
             stop: false,
             offsets: Vec::new(),
         };
@@ -150,7 +154,7 @@ impl Running {
                 self.react(error)?;
             }
         }
-        match self.commit_and_suspend() {
+        match self.commit_and_suspend(Trigger::Close) {
             Ok(()) => Ok(()),
             Err(error) => self.react(error),
         }
@@ -166,18 +170,21 @@ impl Running {
         let processed = self.process()?;
         self.thread.sink.poll()?;
         let now = self.now();
-        self.thread.metrics.phase(Phase::Poll, polled.saturating_sub(start));
-        self.thread.metrics.phase(Phase::Process, now.saturating_sub(polled));
-        if self.is_commit_due(now, processed == 0) {
-            self.commit()?;
+        let punctuations =
+            self.tasks.values_mut().map(|active| active.task.take_punctuation_time());
+        let punctuated: Duration = punctuations.sum();
+        let spent = now.saturating_sub(polled).saturating_sub(punctuated);
+        self.thread.metrics.phase(Phase::Poll, polled.saturating_sub(start), arrived > 0);
+        self.thread.metrics.phase(Phase::Process, spent, processed > 0);
+        self.thread.metrics.phase(Phase::Punctuate, punctuated, !punctuated.is_zero());
+        if let Some(trigger) = self.commit_due(now, processed == 0) {
+            self.commit(trigger)?;
         }
-        if now.saturating_sub(self.last_lag) >= LAG_INTERVAL {
-            self.report_lag();
-            self.last_lag = now;
-        }
+        self.report_when_due(now);
         if processed == 0 && arrived == 0 {
-            let timeout = self.sleep_time();
+            let (timeout, start) = (self.sleep_time(), self.now());
             self.thread.consumer.wait(timeout)?;
+            self.thread.metrics.phase(Phase::Idle, self.now().saturating_sub(start), false);
         }
         Ok(())
     }
@@ -201,6 +208,10 @@ impl Running {
                 let slot = active.inputs[index].slot;
                 let drained = self.thread.consumer.drain(slot, room - records, &mut push)?;
                 arrived += drained.records;
+                if drained.records > 0 {
+                    let added = active.task.buffered(index).1 - bytes;
+                    active.inputs[index].metrics.consumed.add(drained.records, added);
+                }
                 active.task.set_caught_up(index, drained.end_of_partition.is_some());
             }
         }
@@ -251,7 +262,8 @@ impl Running {
         Ok(processed)
     }
 
-    fn is_commit_due(&self, now: Duration, drained: bool) -> bool {
+    /// What makes a commit due, if anything does.
+    fn commit_due(&self, now: Duration, drained: bool) -> Option<Trigger> {
         let config = &self.thread.config;
         let since = now.saturating_sub(self.last_commit);
         let active = self.tasks.values().filter(|active| active.task.needs_commit());
@@ -261,13 +273,19 @@ impl Running {
             requested |= active.task.commit_requested();
             bytes += active.task.uncommitted_bytes();
         }
-        any && (since >= config.commit_interval
-            || bytes > config.uncommitted_bytes_max
-            || ((drained || requested) && since >= config.commit_interval_min))
+        let may_be_early = since >= config.commit_interval_min;
+        match () {
+            () if !any => None,
+            () if bytes > config.uncommitted_bytes_max => Some(Trigger::Buffer),
+            () if since >= config.commit_interval => Some(Trigger::Interval),
+            () if requested && may_be_early => Some(Trigger::Request),
+            () if drained && may_be_early => Some(Trigger::Drained),
+            () => None,
+        }
     }
 
     /// Commits all tasks. ARCHITECTURE.md has the steps, and what recovery does after a crash between any two.
-    pub(super) fn commit(&mut self) -> Result<()> {
+    pub(super) fn commit(&mut self, trigger: Trigger) -> Result<()> {
         if self.thread.shared.is_poisoned() {
             return Ok(());
         }
@@ -304,7 +322,7 @@ impl Running {
         }
         self.last_commit = self.now();
         self.aborting_since = None;
-        self.thread.metrics.committed(self.last_commit.saturating_sub(start));
+        self.thread.metrics.committed(trigger, self.last_commit.saturating_sub(start));
         Ok(())
     }
 
@@ -356,6 +374,10 @@ impl Running {
     /// Somebody else owns the tasks: drop them, and have the group joined anew.
     fn migrated(&mut self, error: Error) -> Result<()> {
         tracing::warn!(error = ?error, "tasks have moved to another member");
+        if self.thread.config.is_exactly_once() {
+            self.thread.metrics.transaction(Outcome::Fenced, Duration::ZERO);
+        }
+        self.thread.shared.metrics.group_event(GroupEvent::Fenced);
         self.drop_tasks();
         self.bound_aborts(&error)?;
         self.abort_or_replace()?;
@@ -404,22 +426,6 @@ impl Running {
         timeout.max(Duration::from_millis(1))
     }
 
-    fn report_lag(&self) {
-        let wall = self.thread.builder.settings.clock.now();
-        for active in self.tasks.values() {
-            for (index, partition) in active.task.partitions().iter().enumerate() {
-                let end = self.thread.consumer.cached_end_offset(partition);
-                let position =
-                    active.task.consumed(index).or(match active.inputs[index].committed {
-                        StartOffset::At(offset) => Some(offset),
-                        StartOffset::Beginning | StartOffset::End => None,
-                    });
-                let waiting = active.task.waiting_since(index).map(|since| wall.since(since));
-                self.thread.metrics.lag(partition, end, position, waiting);
-            }
-        }
-    }
-
     fn now(&self) -> Duration {
         self.thread.builder.settings.clock.monotonic()
     }
@@ -441,9 +447,13 @@ fn run_slice(
     processed: &mut usize,
 ) -> Result<()> {
     for count in 1..=SLICE_RECORDS {
+        let start = (count == 1).then(|| clock.monotonic());
         match active.task.process_next(slice.wall, sink)? {
             Step::Processed => *processed += 1,
             Step::Idle => break,
+        }
+        if let Some(start) = start {
+            active.task.note_process(clock.monotonic().saturating_sub(start));
         }
         active.task.punctuate_stream_time(sink)?;
         if count % LOOK_RECORDS == 0 && clock.monotonic() >= slice.end {
@@ -471,6 +481,7 @@ fn back_off(
     }
     tracing::warn!(%task, error = ?error, backoff_ms = active.retry_backoff.as_millis(), "task waits and tries again");
     shared.set_task_state(task, TaskState::Retrying);
+    active.task.note_backoff();
     active.retry_at = Some(now + active.retry_backoff);
     active.retry_backoff = (active.retry_backoff * 2).min(RETRY_BACKOFF_MAX);
     Ok(())

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use metrics::{Counter, counter, histogram};
 use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, header};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::time::{Clock as _, SystemClock};
 
 /// The compatibility level that the contracts are held to.
 pub const FULL_TRANSITIVE: &str = "FULL_TRANSITIVE";
@@ -92,6 +94,7 @@ pub struct HttpRegistry {
     authorization: Option<String>,
     /// Index of the address that answered last.
     current: AtomicUsize,
+    clock: SystemClock,
 }
 
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
@@ -136,11 +139,31 @@ impl HttpRegistry {
         let authorization = config
             .basic_auth
             .map(|(user, password)| format!("Basic {}", base64(&format!("{user}:{password}"))));
-        Ok(Self { agent, urls, authorization, current: AtomicUsize::new(0) })
+        for outcome in ["found", "not_found", "refused", "unreachable"] {
+            requests("schemas", outcome).increment(0); // zero from the start, for alerts
+        }
+        let (current, clock) = (AtomicUsize::new(0), SystemClock::default());
+        Ok(Self { agent, urls, authorization, current, clock })
+    }
+
+    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
+        let start = self.clock.monotonic();
+        let answer = self.try_all(method, path, body);
+        let op = operation(path);
+        let outcome = match &answer {
+            Ok(Answer::Found(_)) => "found",
+            Ok(Answer::NotFound) => "not_found",
+            Ok(Answer::Refused(..)) => "refused",
+            Err(_) => "unreachable",
+        };
+        requests(op, outcome).increment(1);
+        let took = self.clock.monotonic().saturating_sub(start).as_secs_f64();
+        histogram!("kstreams_schema_registry_request_duration_seconds", "op" => op).record(took);
+        answer
     }
 
     /// Sends to one address after the other until one answers.
-    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
+    fn try_all(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
         let first = self.current.load(Ordering::Relaxed);
         let mut failures = Vec::new();
         for step in 0..self.urls.len() {
@@ -182,6 +205,17 @@ impl HttpRegistry {
             Err(error) => Err(Error::retriable(format!("{method} {url}: {error}"))),
         }
     }
+}
+
+fn requests(op: &'static str, outcome: &'static str) -> Counter {
+    counter!("kstreams_schema_registry_requests_total", "op" => op, "outcome" => outcome)
+}
+
+/// What a path asks about, for metrics.
+fn operation(path: &str) -> &'static str {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let known = ["schemas", "subjects", "compatibility", "config"];
+    known.into_iter().find(|op| *op == first).unwrap_or("other")
 }
 
 fn answer(method: &str, url: &str, mut response: Response<ureq::Body>) -> Result<Answer> {

@@ -36,6 +36,7 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Header, Headers};
 use crate::serdes::Serde;
+use crate::telemetry::StoreFigures;
 use crate::time::Timestamp;
 
 const ROW: u8 = 1;
@@ -316,6 +317,10 @@ impl<K: 'static, V: 'static> StateStore for JoinBuffer<K, V> {
 
     fn uncommitted_bytes(&self) -> usize {
         self.rows.uncommitted_bytes()
+    }
+
+    fn figures(&self) -> StoreFigures {
+        self.rows.figures()
     }
 
     fn position(&self) -> Option<i64> {

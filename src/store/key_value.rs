@@ -18,6 +18,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::serdes::Serde;
+use crate::telemetry::StoreFigures;
 use crate::time::Timestamp;
 
 /// A store of values by key.
@@ -303,6 +304,10 @@ impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
 
     fn uncommitted_bytes(&self) -> usize {
         self.store.uncommitted_bytes()
+    }
+
+    fn figures(&self) -> StoreFigures {
+        self.store.figures()
     }
 
     fn position(&self) -> Option<i64> {

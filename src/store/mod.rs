@@ -39,6 +39,7 @@ use bytes::{Buf, Bytes};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Headers;
+use crate::telemetry::StoreFigures;
 use crate::time::Timestamp;
 use segmented_state_store::segmented_state_store;
 
@@ -127,6 +128,21 @@ pub trait Engines: Send + Sync {
     fn wipe(&self, folder: &Path, store: &str) -> Result<()>;
     /// Whether state outlives the process.
     fn is_persistent(&self) -> bool;
+    /// The cache that all engines share, for metrics; `None`: there is none.
+    fn cache(&self) -> Option<EngineCache> {
+        None
+    }
+}
+
+/// Bytes of a cache that engines share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineCache {
+    /// How much it may take.
+    pub capacity: usize,
+    /// How much it takes.
+    pub usage: usize,
+    /// How much of that cannot be evicted now.
+    pub pinned: usize,
 }
 
 /// Receives the changed keys of a store at commit; the task's collector sends them to the changelog topic.
@@ -239,6 +255,10 @@ pub trait StateStore: Any + Send {
     fn abort(&mut self);
     /// Bytes of uncommitted writes.
     fn uncommitted_bytes(&self) -> usize;
+    /// What was done to the store, for metrics; nothing where it does not count.
+    fn figures(&self) -> StoreFigures {
+        StoreFigures::default()
+    }
     /// How many writes came too late for the store's retention and were dropped since this was asked last.
     fn take_expired_writes(&mut self) -> u64 {
         0

@@ -270,6 +270,18 @@ impl Rows {
     }
 }
 
+/// Orders as the key does, as far as it goes: a shorter key's missing bytes count as zero.
+pub(super) fn key_prefix(key: &[u8]) -> u64 {
+    match key.first_chunk::<8>() {
+        Some(first) => u64::from_be_bytes(*first),
+        None => {
+            let mut bytes = [0; 8];
+            bytes[..key.len()].copy_from_slice(key);
+            u64::from_be_bytes(bytes)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

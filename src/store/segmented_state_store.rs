@@ -36,6 +36,10 @@ macro_rules! segmented_state_store {
                 self.segments.store().uncommitted_bytes()
             }
 
+            fn figures(&self) -> crate::telemetry::StoreFigures {
+                self.segments.store().figures()
+            }
+
             fn take_expired_writes(&mut self) -> u64 {
                 self.segments.take_expired_writes()
             }

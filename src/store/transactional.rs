@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::rows::{Before, RowId, RowState, Rows};
+use super::rows::{Before, RowId, RowState, Rows, key_prefix};
 use super::scan::{DirtyRows, Scan};
 use super::write_batch::write_batch;
 use super::{
@@ -24,6 +24,7 @@ use super::{
     ValueFormat, is_empty_range,
 };
 use crate::error::{Error, Result};
+use crate::telemetry::StoreFigures;
 use crate::time::Timestamp;
 
 /// The batch buffer is cut back to this after a commit.
@@ -67,6 +68,7 @@ pub struct TransactionalStore {
     record_timestamp: Timestamp,
     /// Values of a batch with their timestamps in front.
     batch: Vec<u8>,
+    figures: StoreFigures,
 }
 
 struct DirtyRow {
@@ -101,6 +103,7 @@ impl TransactionalStore {
             record_cache: None,
             record_timestamp: Timestamp::default(),
             batch: Vec::new(),
+            figures: StoreFigures::default(),
         }
     }
 
@@ -165,6 +168,7 @@ impl TransactionalStore {
     /// Makes [`scan_prepared`](Self::scan_prepared) possible until the next commit or abort.
     pub(super) fn prepare_scan(&mut self) {
         self.is_scanned = true;
+        self.figures.scans += 1;
         let (rows, dirty) = (&self.rows, &self.dirty);
         self.dirty_by_key.get_or_insert_with(|| {
             dirty.iter().map(|dirty| (rows.row(dirty.id).key.clone(), dirty.id)).collect()
@@ -241,9 +245,11 @@ impl TransactionalStore {
     #[inline]
     fn load(&mut self, key: &[u8]) -> Result<RowId> {
         let hash = self.rows.hash(key);
+        self.figures.gets += 1;
         if let Some(id) = self.rows.find(hash, key) {
             return Ok(id);
         }
+        self.figures.misses += 1;
         let (value, timestamp) = match self.engine.get(key)? {
             None => (None, Timestamp::default()),
             Some(value) => {
@@ -256,6 +262,8 @@ impl TransactionalStore {
     }
 
     fn change(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp) {
+        self.figures.puts += u64::from(value.is_some());
+        self.figures.deletes += u64::from(value.is_none());
         let hash = self.rows.hash(key);
         let Some(id) = self.rows.find(hash, key) else {
             let (row_key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
@@ -336,18 +344,6 @@ impl TransactionalStore {
                 "committing store \"{}\": found {changes} changes in its record cache, wanted them forwarded first",
                 self.name
             ))),
-        }
-    }
-}
-
-/// Orders as the key does, as far as it goes: a shorter key's missing bytes count as zero.
-fn key_prefix(key: &[u8]) -> u64 {
-    match key.first_chunk::<8>() {
-        Some(first) => u64::from_be_bytes(*first),
-        None => {
-            let mut bytes = [0; 8];
-            bytes[..key.len()].copy_from_slice(key);
-            u64::from_be_bytes(bytes)
         }
     }
 }
@@ -435,6 +431,10 @@ impl StateStore for TransactionalStore {
 
     fn uncommitted_bytes(&self) -> usize {
         self.rows.dirty_bytes()
+    }
+
+    fn figures(&self) -> StoreFigures {
+        StoreFigures { cached_bytes: self.cached_bytes() as u64, ..self.figures }
     }
 
     fn position(&self) -> Option<i64> {

@@ -57,6 +57,11 @@ pub trait EngineView: Send + Sync {
     ) -> Result<Vec<Entry>>;
     /// About how many entries there are.
     fn approximate_entries(&self) -> Result<u64>;
+    /// What the engine says under a name of its own, for metrics; `None`: it knows no such name, or is closed.
+    fn property(&self, name: &str) -> Option<u64> {
+        let _ = name;
+        None
+    }
     /// The changelog position of that state; `None`: never written.
     fn position(&self) -> Result<Option<i64>>;
 }

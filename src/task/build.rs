@@ -1,6 +1,6 @@
 //! Makes tasks out of the topology.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::global_task::GlobalTask;
 use super::handover::TopicHandles;
 use super::partition_group::PartitionGroup;
-use super::stream_task::{Changelog, StreamTask, TaskStore};
+use super::stream_task::{Changelog, StreamTask};
+use super::task_store::{TaskStore, Watched};
 use crate::dlq::ErrorHandlers;
 use crate::error::{Error, Result};
 use crate::ids::{TaskId, TopicPartition};
@@ -18,7 +19,7 @@ use crate::processor::{
     PunctuationQueue, SharedStore, TaskState, TaskTimes,
 };
 use crate::store::{CacheBudget, Engines, MemoryEngines};
-use crate::telemetry::TaskMetrics;
+use crate::telemetry::{StoreMetrics, TaskMetrics};
 use crate::time::Clock;
 use crate::topology::{
     PartitionCounts, PartitionPlan, Role, StoreBuilder, StoreKind, Subtopology, TopicName,
@@ -121,10 +122,13 @@ impl TaskBuilder {
         let changelog =
             source.unwrap_or_else(|| changelog_topic(&self.settings.application_id, name));
         let engine = self.engines(builder.as_ref()).open(folder, name)?;
+        let view = engine.view();
         let store = builder.build(engine, &changelog, self.settings.row_cache_bytes_max)?;
         let position = store.position().unwrap_or(0);
         let changelog = logged.then_some(changelog);
-        Ok(TaskStore { store, changelog, is_source, position })
+        let has_property = |property: &str| view.property(property).is_some();
+        let metrics = StoreMetrics::new(&self.settings.application_id, name, has_property);
+        Ok(TaskStore { store, changelog, is_source, position, watched: Watched { metrics, view } })
     }
 
     /// Deletes a store's files.
@@ -191,11 +195,15 @@ impl TaskBuilder {
             unacknowledged: 0,
         });
         let changelogs: Vec<Changelog> = changelogs.collect();
-        let metrics = TaskMetrics::new(application_id, id, &partitions);
+        let names = nodes.iter().map(|slot| &slot.name);
+        let metrics = TaskMetrics::new(application_id, id, &partitions, names);
+        let (stores, watched) =
+            stores.into_iter().map(|store| (store.store, store.watched)).unzip();
         let mut task = StreamTask {
             nodes,
             changelogs,
-            stores: stores.into_iter().map(|store| store.store).collect(),
+            stores,
+            watched,
             group: PartitionGroup::new(&source_nodes, self.settings.max_task_idle),
             handlers: self.settings.handlers.clone(),
             future_skew_max: self.settings.future_skew_max,
@@ -208,6 +216,7 @@ impl TaskBuilder {
             slots,
             cache_metrics: Vec::new(),
             latency_samples: Vec::new(),
+            punctuation_time: Duration::ZERO,
             state: self.task_state(id, members, partitions, store_names),
         };
         task.go_on_from(committed);
@@ -293,7 +302,8 @@ impl TaskBuilder {
                     NodeKind::Processor(RefCell::new(factory(resolved, partition_count.clone())))
                 }
             };
-            NodeSlot { name: spec.name.clone(), children: children.collect(), node }
+            let (name, children) = (spec.name.clone(), children.collect());
+            NodeSlot { name, children, node, records: Cell::default() }
         };
         members.iter().map(slot).collect()
     }

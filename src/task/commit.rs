@@ -37,9 +37,9 @@ impl StreamTask {
 
     /// After the processors, which set the caches up, are initialised.
     pub(super) fn open_cache_metrics(&mut self) {
-        let (app, task) = (&self.state.application_id, self.state.task_id);
+        let app = &self.state.application_id;
         let store = |owner: &CacheOwner| self.stores[owner.store].name();
-        let metrics = |owner| CacheMetrics::new(app, task, store(owner));
+        let metrics = |owner| CacheMetrics::new(app, store(owner));
         self.cache_metrics = self.state.caches.owners.iter().map(metrics).collect();
     }
 

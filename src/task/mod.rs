@@ -6,15 +6,18 @@
 
 mod build;
 mod commit;
+mod figures;
 mod global_task;
 mod handover;
 mod offset_metadata;
 mod partition_group;
 mod stream_task;
+mod task_store;
 
 pub(crate) use build::{TaskBuilder, TaskSettings};
 pub(crate) use global_task::GlobalTask;
-pub(crate) use stream_task::{Step, StreamTask, TaskStore};
+pub(crate) use stream_task::{Step, StreamTask};
+pub(crate) use task_store::TaskStore;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::RecordSink;
 use super::handover::{TopicHandles, check_sizes, send_all};
 use super::partition_group::PartitionGroup;
+use super::task_store::{TaskStore, Watched};
 use crate::dlq::{Decision, ErrorHandlers, FailedRecord, Stage, dead_letter_headers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TaskId, TopicPartition};
@@ -23,17 +24,6 @@ use crate::time::Timestamp;
 
 /// Latencies measured a commit: all of them at low load, the longest ones at high.
 const LATENCY_SAMPLES: usize = 64;
-
-/// A store of a task, with where it is logged.
-pub(crate) struct TaskStore {
-    pub(crate) store: Box<dyn StateStore>,
-    /// `None`: logging is off.
-    pub(crate) changelog: Option<Arc<str>>,
-    /// The changelog is one of the task's own input topics: it is never written, and holds what is still to be processed, too.
-    pub(crate) is_source: bool,
-    /// The changelog offset after what the store holds; never above the truth, and below it only by markers.
-    pub(crate) position: i64,
-}
 
 /// What [`StreamTask::process_next`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +40,8 @@ pub(crate) struct StreamTask {
     /// In the order of `TaskState::store_names`.
     pub(super) stores: Vec<Box<dyn StateStore>>,
     pub(super) changelogs: Vec<Changelog>,
+    /// By store.
+    pub(super) watched: Vec<Watched>,
     pub(super) state: TaskState,
     pub(super) group: PartitionGroup,
     pub(super) handlers: Arc<ErrorHandlers>,
@@ -67,6 +59,8 @@ pub(crate) struct StreamTask {
     pub(super) cache_metrics: Vec<CacheMetrics>,
     /// Event times of the first records since the last commit; they have waited longest.
     pub(super) latency_samples: Vec<Timestamp>,
+    /// What punctuators took since this was asked last.
+    pub(super) punctuation_time: Duration,
 }
 
 pub(super) struct Changelog {
@@ -162,6 +156,7 @@ impl StreamTask {
                 unreachable!("queues are read by source nodes")
             };
             frame.task.current_node = source;
+            frame.nodes[source.0].count();
             node.borrow_mut().emit(slot, frame, source)
         });
         let outcome = outcome.map_err(|e| (Stage::Process, e)).and_then(|()| {
@@ -187,7 +182,10 @@ impl StreamTask {
         self.group.queues[partition].head = None; // it has to be read again
         let again =
             error.kind() == ErrorKind::BadRecord && self.attempt < self.handlers.processing_retries;
-        self.attempt += u32::from(again);
+        if again {
+            self.attempt += 1;
+            self.metrics.retried(partition);
+        }
         again
     }
 
@@ -197,6 +195,9 @@ impl StreamTask {
         if let Some(time) = queue.head {
             if self.latency_samples.len() < LATENCY_SAMPLES {
                 self.latency_samples.push(time);
+                self.metrics.lateness(
+                    self.state.stream_time.map_or(Duration::ZERO, |stream| stream.since(time)),
+                );
             }
             queue.partition_time = queue.partition_time.max(Some(time));
         }
@@ -372,6 +373,7 @@ impl StreamTask {
         let mut called = false;
         while let Some((node, id)) = self.state.punctuations.take_due(kind, now) {
             called = true;
+            let start = self.state.clock.monotonic();
             self.state.current = CurrentRecord {
                 partition: None,
                 offset: -1,
@@ -400,6 +402,7 @@ impl StreamTask {
                     tracing::error!(%task, node = %node, panicked, error = %error, "punctuation failed and was undone");
                 }
             }
+            self.punctuation_time += self.state.clock.monotonic().saturating_sub(start);
         }
         Ok(called)
     }
@@ -466,16 +469,19 @@ impl StreamTask {
                 }
             }
         }
-        self.cache_metrics.iter().for_each(CacheMetrics::closed);
         let changelogs = std::mem::take(&mut self.changelogs);
+        let watched = std::mem::take(&mut self.watched);
         let stores = std::mem::take(&mut self.stores);
-        let join = |(store, changelog): (Box<dyn StateStore>, Changelog)| TaskStore {
-            store,
-            changelog: changelog.topic,
-            is_source: changelog.input.is_some(),
-            position: changelog.position,
+        let join = |((store, changelog), watched): ((Box<dyn StateStore>, Changelog), Watched)| {
+            TaskStore {
+                store,
+                changelog: changelog.topic,
+                is_source: changelog.input.is_some(),
+                position: changelog.position,
+                watched,
+            }
         };
-        stores.into_iter().zip(changelogs).map(join).collect()
+        stores.into_iter().zip(changelogs).zip(watched).map(join).collect()
     }
 
     /// A store by name, for queries and tests.

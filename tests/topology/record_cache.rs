@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kstreams::dlq::ErrorHandlers;
+use kstreams::telemetry;
 use kstreams::testing::{TestSettings, TopologyTestDriver};
 use kstreams::{
     EmitStrategy, Grouped, Headers, KTable, Materialized, Named, Processor, ProcessorContext,
@@ -268,16 +269,16 @@ fn windows_are_held_back_unless_their_results_are_final() {
 #[test]
 fn size_look_ups_and_evictions_are_metrics() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    metrics::with_local_recorder(&recorder, || {
-        let driver = driver(counted(Materialized::named("counts")), 2 * 64);
+    let text = metrics::with_local_recorder(&recorder, || {
+        let driver = driver(counted(Materialized::named("measured")), 2 * 64);
         driver.pipe_batch("in", batch(&[("a", "x"), ("b", "x"), ("c", "x"), ("c", "x")])).unwrap();
+        recorder.handle().render() + &telemetry::render_placed(&[telemetry::METRICS])
     });
-    let text = recorder.handle().render();
     for line in [
-        "kstreams_cache_bytes{app=\"test\",store=\"counts\",task=\"0_0\"} 128",
-        "kstreams_cache_requests_total{app=\"test\",store=\"counts\",result=\"hit\"} 1",
-        "kstreams_cache_requests_total{app=\"test\",store=\"counts\",result=\"miss\"} 3",
-        "kstreams_cache_evictions_total{app=\"test\",store=\"counts\"} 1",
+        "kstreams_cache_bytes{app=\"test\",store=\"measured\"} 128",
+        "kstreams_cache_requests_total{app=\"test\",store=\"measured\",result=\"hit\"} 1",
+        "kstreams_cache_requests_total{app=\"test\",store=\"measured\",result=\"miss\"} 3",
+        "kstreams_cache_evictions_total{app=\"test\",store=\"measured\"} 1",
     ] {
         assert!(text.lines().any(|found| found == line), "wanted {line}, found:\n{text}");
     }

@@ -18,6 +18,14 @@ impl Admin for MemoryCluster {
         Ok(Vec::new())
     }
 
+    fn cluster_health(
+        &mut self,
+        _: &[&str],
+        _: Duration,
+    ) -> Result<kstreams::kafka::ClusterHealth> {
+        Ok(kstreams::kafka::ClusterHealth::default())
+    }
+
     fn describe_topics(
         &mut self,
         topics: &[&str],

@@ -15,7 +15,7 @@ use super::queue::Queue;
 use super::{error, groups};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
-use crate::kafka::{Admin, GroupMember, NewTopic, TopicDescription};
+use crate::kafka::{Admin, ClusterHealth, GroupMember, NewTopic, TopicDescription};
 use crate::time::{Clock, SystemClock};
 
 /// Added to the broker's own time-out while waiting for its answer.
@@ -62,6 +62,24 @@ impl ClusterAdmin {
         &self,
         timeout: Duration,
     ) -> Result<(usize, BTreeMap<String, TopicDescription>)> {
+        let mut topics = BTreeMap::new();
+        let brokers = self.metadata(timeout, |topic, partitions| {
+            let first = partitions.iter().find(|partition| partition.id == 0);
+            let description = TopicDescription {
+                partitions: i32::try_from(partitions.len()).unwrap_or(i32::MAX),
+                replication_factor: first.map_or(0, |partition| partition.replica_cnt),
+            };
+            topics.insert(topic, description);
+        })?;
+        Ok((brokers, topics))
+    }
+
+    /// Shows every topic with its partitions; says how many brokers there are.
+    fn metadata(
+        &self,
+        timeout: Duration,
+        mut show: impl FnMut(String, &[ffi::rd_kafka_metadata_partition]),
+    ) -> Result<usize> {
         let mut metadata = ptr::null();
         // SAFETY: the handle lives; the answer is read while it lives and then freed once; its arrays have the lengths
         // given beside them.
@@ -77,22 +95,14 @@ impl ClusterAdmin {
                 return Err(self.failed(code, "asking for the topics", "", timeout));
             }
             let answer = &*metadata;
-            let topics = slice(answer.topics, answer.topic_cnt)
-                .iter()
-                .filter(|topic| Code::from(topic.err) == Code::NoError && topic.partition_cnt > 0)
-                .map(|topic| {
-                    let partitions = slice(topic.partitions, topic.partition_cnt);
-                    let first = partitions.iter().find(|partition| partition.id == 0);
-                    let description = TopicDescription {
-                        partitions: topic.partition_cnt,
-                        replication_factor: first.map_or(0, |partition| partition.replica_cnt),
-                    };
-                    (text_of(topic.topic), description)
-                })
-                .collect();
+            for topic in slice(answer.topics, answer.topic_cnt) {
+                if Code::from(topic.err) == Code::NoError && topic.partition_cnt > 0 {
+                    show(text_of(topic.topic), slice(topic.partitions, topic.partition_cnt));
+                }
+            }
             let brokers = usize::try_from(answer.broker_cnt).unwrap_or(0);
             ffi::rd_kafka_metadata_destroy(metadata);
-            Ok((brokers, topics))
+            Ok(brokers)
         }
     }
 
@@ -319,6 +329,18 @@ impl Admin for ClusterAdmin {
 
     fn describe_group(&mut self, group: &str, timeout: Duration) -> Result<Vec<GroupMember>> {
         groups::describe(self, group, timeout)
+    }
+
+    fn cluster_health(&mut self, topics: &[&str], timeout: Duration) -> Result<ClusterHealth> {
+        let mut health = ClusterHealth::default();
+        health.brokers = self.metadata(timeout, |topic, partitions| {
+            if topics.contains(&topic.as_str()) {
+                let lacks = |one: &&ffi::rd_kafka_metadata_partition| one.isr_cnt < one.replica_cnt;
+                health.under_replicated += partitions.iter().filter(lacks).count();
+                health.offline += partitions.iter().filter(|one| one.leader < 0).count();
+            }
+        })?;
+        Ok(health)
     }
 
     fn broker_count(&mut self, timeout: Duration) -> Result<usize> {

@@ -18,8 +18,8 @@ use super::{ClientSettings, LibrdkafkaClients, admin::ClusterAdmin, error};
 use crate::error::{Error, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{
-    Admin, Consumer, ConsumerPurpose, GroupMember, KafkaClients, Membership, NewTopic, Producer,
-    TopicDescription,
+    Admin, ClusterHealth, Consumer, ConsumerPurpose, GroupMember, KafkaClients, Membership,
+    NewTopic, Producer, TopicDescription,
 };
 
 /// A running mock cluster; stops when dropped.
@@ -188,6 +188,10 @@ impl Admin for MockAdmin {
 
     fn broker_count(&mut self, timeout: Duration) -> Result<usize> {
         self.real.broker_count(timeout)
+    }
+
+    fn cluster_health(&mut self, topics: &[&str], timeout: Duration) -> Result<ClusterHealth> {
+        self.real.cluster_health(topics, timeout)
     }
 
     fn delete_records(

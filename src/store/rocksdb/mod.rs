@@ -33,7 +33,7 @@ use bytes::Bytes;
 use rocksdb::{DB, DBRawIterator, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
 
 use super::view::{EngineView, PageLimits, closed};
-use super::{Change, Direction, Engine, EngineIter, Engines, Entry, is_empty_range};
+use super::{Change, Direction, Engine, EngineCache, EngineIter, Engines, Entry, is_empty_range};
 use crate::error::{Error, ErrorKind, Result};
 pub use options::RocksDbOptions;
 use options::SharedOptions;
@@ -115,6 +115,10 @@ impl Engines for RocksDbEngines {
 
     fn is_persistent(&self) -> bool {
         true
+    }
+
+    fn cache(&self) -> Option<EngineCache> {
+        Some(self.options.cache())
     }
 }
 
@@ -293,6 +297,10 @@ impl EngineView for Shared {
     fn approximate_entries(&self) -> Result<u64> {
         let position = EngineView::position(self)?;
         self.read(|db| Ok(approximate_entries(db, position)))
+    }
+
+    fn property(&self, name: &str) -> Option<u64> {
+        self.read(|db| Ok(db.property_int_value(name).ok().flatten())).ok().flatten()
     }
 
     fn position(&self) -> Result<Option<i64>> {

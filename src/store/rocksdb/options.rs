@@ -2,6 +2,8 @@
 
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, Options, WriteBufferManager};
 
+use crate::store::EngineCache;
+
 /// A store flushes its memtable at this size at the latest. Small, because there are many stores.
 const MEMTABLE_BYTES_MAX: usize = 8 << 20;
 
@@ -33,6 +35,7 @@ impl Default for RocksDbOptions {
 pub(super) struct SharedOptions {
     database: Options,
     cache: Cache,
+    capacity: usize,
 }
 
 impl SharedOptions {
@@ -61,11 +64,16 @@ impl SharedOptions {
         database.set_max_log_file_size(1 << 20);
         database.set_stats_dump_period_sec(0);
         database.set_stats_persist_period_sec(0);
-        Self { database, cache }
+        Self { database, cache, capacity: options.memory_bytes_max }
     }
 
     pub(super) fn database(&self) -> &Options {
         &self.database
+    }
+
+    pub(super) fn cache(&self) -> EngineCache {
+        let pinned = self.cache.get_pinned_usage();
+        EngineCache { capacity: self.capacity, usage: self.memory_bytes(), pinned }
     }
 
     /// What is in the cache, memtables' charge included.

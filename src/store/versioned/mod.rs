@@ -24,6 +24,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::serdes::Serde;
+use crate::telemetry::StoreFigures;
 use crate::time::Timestamp;
 
 /// What a record of the log costs beside key and value.
@@ -237,6 +238,10 @@ impl<K: 'static, V: 'static> StateStore for VersionedKeyValueStore<K, V> {
 
     fn uncommitted_bytes(&self) -> usize {
         self.history.rows.uncommitted_bytes() + self.log.bytes
+    }
+
+    fn figures(&self) -> StoreFigures {
+        self.history.rows.figures()
     }
 
     fn position(&self) -> Option<i64> {
