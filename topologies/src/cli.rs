@@ -78,6 +78,8 @@ pub enum Command {
         /// Its name; all where none is given
         topology: Option<String>,
     },
+    /// Print the reference page of all metrics, as docs/metrics.md has it
+    Metrics,
     /// Print the settings in effect and where each came from; secrets are hidden
     Config,
 }

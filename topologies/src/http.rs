@@ -13,15 +13,19 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use kstreams::telemetry::Metric;
 use kstreams::{Error, Handle, Result, State, telemetry};
 
-use crate::business;
+use crate::{business, process};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 /// How often the recorder folds what it has collected, whether somebody reads it or not: else it would only grow.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// All that `/metrics` may show.
+pub(crate) const KNOWN: [&[Metric]; 3] = [telemetry::METRICS, business::METRICS, process::METRICS];
 
 /// Something that runs and can be asked about; `run` and `dev` give one for each topology.
 pub trait Observed: Send + Sync {
@@ -85,14 +89,13 @@ impl Observed for Running {
 pub fn install_metrics() -> Result<PrometheusHandle> {
     let mut builder = PrometheusBuilder::new();
     let refuse = |error| Error::invalid("cannot set up metrics").with_source(error);
-    let histograms = telemetry::histogram_buckets().iter().chain(business::histogram_buckets());
+    let histograms = KNOWN.into_iter().flat_map(telemetry::histogram_buckets);
     for (name, edges) in histograms {
-        let matcher = Matcher::Full((*name).to_owned());
+        let matcher = Matcher::Full(name.to_owned());
         builder = builder.set_buckets_for_metric(matcher, edges).map_err(refuse)?;
     }
     let handle = builder.install_recorder().map_err(refuse)?;
-    telemetry::describe();
-    business::describe();
+    KNOWN.into_iter().for_each(telemetry::describe);
     Ok(handle)
 }
 
@@ -227,7 +230,9 @@ fn router(metrics: PrometheusHandle, observed: Arc<[Arc<dyn Observed>]>) -> Rout
 }
 
 async fn render_metrics(Shared(sources): Shared<Sources>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], sources.metrics.render())
+    process::collect();
+    let text = sources.metrics.render() + &telemetry::render_placed(&KNOWN);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 /// Alive unless a topology has failed: then only a restart helps.

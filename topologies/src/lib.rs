@@ -18,6 +18,7 @@ pub mod http;
 pub mod logging;
 pub mod manager_assignment;
 pub mod notifications;
+mod process;
 pub mod queries;
 pub mod recipients;
 pub mod reference;

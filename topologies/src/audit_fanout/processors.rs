@@ -10,6 +10,7 @@ use kstreams::{
     StoreHandle, Timestamp,
 };
 
+use crate::business;
 use crate::codec::{ordered, wrong_key};
 use crate::events::{AuditEvent, TopicEvent, known};
 
@@ -166,6 +167,7 @@ impl Processor<String, Seen, String, Counted> for Count {
         if let Some(ended) = ended {
             Self::hand_over(topic, ended, now, context)?;
         }
+        count(&event);
         context.forward(Record { key, value: Counted::Event(event), timestamp, headers })
     }
 
@@ -259,12 +261,19 @@ impl Processor<String, Figures, String, AuditEvent> for Report {
                 .store(totals)
                 .put(&reported_key(&topic), &Figures::empty(total.window_start_ms))?;
             for event in edges::of_figures(&topic, &total, window_ms, now) {
+                count(&event);
                 let key = event.key().unwrap_or_default();
                 let headers = Headers::default();
                 context.forward(Record { key, value: event, timestamp: now, headers })?;
             }
         }
         Ok(())
+    }
+}
+
+fn count(event: &AuditEvent) {
+    if let Some(envelope) = event.envelope() {
+        business::audited(&envelope.event_type);
     }
 }
 

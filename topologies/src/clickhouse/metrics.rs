@@ -1,38 +1,36 @@
-//! The sink's metrics.
-//!
-//! | metric | labels | meaning |
-//! |---|---|---|
-//! | `aggregator_clickhouse_rows_total` | `outcome`: `inserted`, `present` | rows written, and rows found to be there already |
-//! | `aggregator_clickhouse_unreadable_records_total` | | records that became a row of the kind `unreadable` |
-//! | `aggregator_clickhouse_errors_total` | | requests that failed |
-//! | `aggregator_clickhouse_lag_records` | `partition` | records of the topic that are not in ClickHouse yet |
-//! | `aggregator_clickhouse_buffered_rows` | | rows that wait here |
+//! The sink's metrics; docs/metrics.md says what they mean.
 
-use metrics::{counter, gauge};
+use kstreams::telemetry::Placed;
+use metrics::counter;
+
+use crate::business::{
+    CLICKHOUSE_BUFFERED, CLICKHOUSE_ERRORS, CLICKHOUSE_LAG, CLICKHOUSE_ROWS, CLICKHOUSE_UNREADABLE,
+};
 
 pub(super) fn inserted(rows: usize) {
-    counter!("aggregator_clickhouse_rows_total", "outcome" => "inserted").increment(rows as u64);
+    counter!(CLICKHOUSE_ROWS, "outcome" => "inserted").increment(rows as u64);
 }
 
 pub(super) fn present(rows: usize) {
-    counter!("aggregator_clickhouse_rows_total", "outcome" => "present").increment(rows as u64);
+    counter!(CLICKHOUSE_ROWS, "outcome" => "present").increment(rows as u64);
 }
 
 pub(super) fn unreadable() {
-    counter!("aggregator_clickhouse_unreadable_records_total").increment(1);
+    counter!(CLICKHOUSE_UNREADABLE).increment(1);
 }
 
 pub(super) fn failed() {
-    counter!("aggregator_clickhouse_errors_total").increment(1);
+    counter!(CLICKHOUSE_ERRORS).increment(1);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-pub(super) fn lag(partition: i32, records: i64) {
-    gauge!("aggregator_clickhouse_lag_records", "partition" => partition.to_string())
-        .set(records as f64);
+/// The gauge of rows that wait. Also sets what alerts divide to zero, from the start.
+pub(super) fn buffered() -> Placed {
+    counter!(CLICKHOUSE_ERRORS).increment(0);
+    counter!(CLICKHOUSE_UNREADABLE).increment(0);
+    Placed::new(CLICKHOUSE_BUFFERED, &[])
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-pub(super) fn buffered(rows: usize) {
-    gauge!("aggregator_clickhouse_buffered_rows").set(rows as f64);
+/// The gauge of a partition's lag; gone with it.
+pub(super) fn lag(partition: i32) -> Placed {
+    Placed::new(CLICKHOUSE_LAG, &[("partition", &partition.to_string())])
 }

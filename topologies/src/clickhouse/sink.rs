@@ -19,6 +19,7 @@ use kstreams::kafka::{
     StartOffset,
 };
 use kstreams::serdes::Serde;
+use kstreams::telemetry::Placed;
 use kstreams::{Clock, Error, ErrorKind, RawRecord, Result, State, SystemClock, TopicPartition};
 use serde_json::{Value, json};
 
@@ -138,6 +139,7 @@ struct Input {
     done: i64,
     /// Rows from `done` on may be in ClickHouse already.
     uncertain: bool,
+    lag: Placed,
 }
 
 /// A row that waits, and where it belongs.
@@ -165,6 +167,7 @@ struct Running {
     oldest: Option<Duration>,
     retry_at: Option<Duration>,
     backoff: Duration,
+    buffered: Placed,
 }
 
 impl Running {
@@ -182,6 +185,7 @@ impl Running {
             oldest: None,
             retry_at: None,
             backoff: BACKOFF_MIN,
+            buffered: metrics::buffered(),
             sink,
             handle,
         })
@@ -219,7 +223,7 @@ impl Running {
             self.backoff = BACKOFF_MIN;
             health::set(NAME, "", None);
         }
-        metrics::buffered(self.rows.len());
+        self.buffered.set_count(self.rows.len() as u64);
         if taken == 0 {
             self.consumer.wait(IDLE_WAIT)?;
         }
@@ -242,7 +246,8 @@ impl Running {
             };
             taken += self.consumer.drain(input.slot, room, &mut push)?.records;
             let end = self.consumer.cached_end_offset(&TopicPartition::new(TOPIC, *partition));
-            metrics::lag(*partition, end.map_or(0, |end| (end - input.done).max(0)));
+            let lag = end.map_or(0, |end| (end - input.done).max(0));
+            input.lag.set_count(u64::try_from(lag).unwrap_or(0));
         }
         Ok(taken)
     }
@@ -394,7 +399,8 @@ impl Running {
             let start = committed.map_or(StartOffset::Beginning, StartOffset::At);
             let slot = self.consumer.assign(partition, start)?;
             let done = committed.unwrap_or(0);
-            let input = Input { slot, done, uncertain: true };
+            let lag = metrics::lag(partition.partition);
+            let input = Input { slot, done, uncertain: true, lag };
             self.inputs.insert(partition.partition, input);
         }
         tracing::info!(partitions = partitions.len(), topic = TOPIC, "sink assigned");

@@ -4,6 +4,7 @@ pub mod ask;
 pub mod clickhouse;
 pub mod dlq;
 mod letter;
+pub mod metrics;
 pub mod reference;
 pub mod run;
 pub mod schemas;
@@ -63,6 +64,7 @@ pub fn execute(
         Command::Waiting(args) => ask::waiting(args, settings),
         Command::Paperwork(args) => ask::paperwork(args, settings),
         Command::Describe { topology } => describe(topology.as_ref(), settings),
+        Command::Metrics => Ok(Report::good(metrics::page())),
         Command::Config => Ok(Report::good(loaded.show())),
     }
 }

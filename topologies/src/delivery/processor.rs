@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use kstreams::telemetry::Placed;
 use kstreams::{
     Clock, Error, Headers, Processor, ProcessorContext, PunctuationType, PunctuatorId, Record,
     Result, SystemClock, TaskId, Timestamp,
 };
-use metrics::{counter, gauge, histogram};
 use uuid::Uuid;
 
 use crate::events::{NotificationEvent, TopicEvent as _};
@@ -38,6 +38,31 @@ pub(super) struct Deliver {
     /// Results that are not applied yet: a call that fails leaves them here.
     fetched: Vec<Reply>,
     reported_at_ms: i64,
+    gauges: Option<Gauges>,
+}
+
+/// What a partition's deliverer tells; gone with it.
+struct Gauges {
+    outbox: Placed,
+    /// By channel.
+    in_flight: [Placed; 3],
+    degraded: [Placed; 3],
+}
+
+impl Gauges {
+    fn new(task: TaskId) -> Self {
+        let partition = task.partition.to_string();
+        let of_channel = |name| {
+            CHANNELS.map(|channel| {
+                Placed::new(name, &[("channel", channel.as_str()), ("partition", &partition)])
+            })
+        };
+        Self {
+            outbox: Placed::new(business::OUTBOX, &[("partition", &partition)]),
+            in_flight: of_channel(business::IN_FLIGHT),
+            degraded: of_channel(business::DELIVERY_DEGRADED),
+        }
+    }
 }
 
 impl Deliver {
@@ -54,6 +79,7 @@ impl Deliver {
             reply_to,
             fetched: Vec::new(),
             reported_at_ms: i64::MIN,
+            gauges: None,
         }
     }
 }
@@ -64,6 +90,8 @@ impl Processor<String, Input, String, NotificationEvent> for Deliver {
     fn init(&mut self, context: Context<'_, '_, '_>) -> Result<()> {
         self.handles = Some(Handles::open(context)?);
         self.task = Some(context.task_id());
+        self.gauges = Some(Gauges::new(context.task_id()));
+        business::begin("notification-delivery");
         let interval = Duration::from_millis(self.settings.dispatch_interval_ms);
         context.schedule(interval, PunctuationType::WallClockTime);
         Ok(())
@@ -83,8 +111,7 @@ impl Processor<String, Input, String, NotificationEvent> for Deliver {
             Input::Change(change) => outbox.change(&record.key, change),
             Input::Command { channel, message } => {
                 let is_new = outbox.accept(&record.key, channel, message)?;
-                let result = if is_new { "accepted" } else { "duplicate" };
-                counter!("svc_delivery_commands_total", "result" => result).increment(1);
+                business::command_read(is_new);
                 Ok(())
             }
         }
@@ -186,23 +213,18 @@ impl Deliver {
             return;
         }
         self.reported_at_ms = now_ms;
-        let Some(task) = self.task else { return };
-        let partition = task.partition.to_string();
+        let (Some(task), Some(gauges)) = (self.task, &self.gauges) else { return };
         let waiting = handles.outbox_size(context);
-        gauge!("svc_delivery_outbox_messages", "partition" => partition.clone())
-            .set(f64::from(u32::try_from(waiting).unwrap_or(u32::MAX)));
+        gauges.outbox.set_count(waiting);
         let any_on = CHANNELS.iter().any(|channel| self.settings.is_on(*channel));
-        for channel in CHANNELS {
-            let labels =
-                [("channel", channel.as_str().to_owned()), ("partition", partition.clone())];
-            let under_way = u32::try_from(self.memory.count(channel)).unwrap_or(u32::MAX);
-            gauge!("svc_delivery_in_flight_messages", &labels).set(f64::from(under_way));
+        for (index, channel) in CHANNELS.into_iter().enumerate() {
+            gauges.in_flight[index].set_count(self.memory.count(channel) as u64);
             let trouble = match self.memory.circuit(channel) {
                 _ if !any_on && waiting > 0 => Some("no channel is configured, messages wait"),
                 Some(circuit) => circuit.trouble(now_ms),
                 None => None,
             };
-            gauge!("svc_delivery_degraded", &labels).set(f64::from(u8::from(trouble.is_some())));
+            gauges.degraded[index].set(f64::from(u8::from(trouble.is_some())));
             health::set(&part(channel.as_str()), &task.to_string(), trouble);
         }
     }
@@ -218,8 +240,7 @@ fn judge_all<S: super::outbox::OutboxState>(
 /// What a result says of the channel.
 fn note(memory: &mut Memory, reply: &Reply, settings: &Settings, now: Timestamp) {
     let Some(channel) = memory.under_way.remove(&reply.id) else { return };
-    let labels = [("channel", channel.as_str()), ("result", reply.verdict.word())];
-    counter!("svc_delivery_attempts_total", &labels).increment(1);
+    business::attempted(channel.as_str(), reply.verdict.word());
     let sign = reply.verdict.sign(signed(settings.backoff_min_ms));
     if let Some(circuit) = memory.circuit(channel) {
         circuit.note(sign, now.as_millis(), &settings.circuit_limits());
@@ -233,12 +254,8 @@ fn publish(settled: Vec<Settled>, now: Timestamp, context: Context<'_, '_, '_>) 
             Outcome::Failed { permanent: true, .. } => "failed_permanently",
             Outcome::Failed { permanent: false, .. } => "failed",
         };
-        let channel = settled.channel.as_str();
-        counter!("svc_delivery_messages_total", "channel" => channel, "outcome" => outcome)
-            .increment(1);
         let accepted_at = Timestamp::from_millis(settled.pending.accepted_at_ms);
-        histogram!(business::DELIVERY_DURATION, "channel" => channel, "outcome" => outcome)
-            .record(now.since(accepted_at).as_secs_f64());
+        business::settled(settled.channel.as_str(), outcome, now.since(accepted_at));
         let value = edges::of_settled(settled, now);
         let key = value.key().unwrap_or_default();
         context.forward(Record { key, value, timestamp: now, headers: Headers::default() })?;

@@ -26,6 +26,7 @@ use kstreams::serdes::{
 use kstreams::{Clock, Error, Headers, Result, Timestamp};
 use serde::Serialize;
 
+use crate::business;
 use macros::{event, topic_events};
 
 pub use audit::*;
@@ -82,11 +83,12 @@ pub trait TopicEvent: Sized {
 
 /// The event, unless it is of a type that this version does not know: that one is counted for the topology `app`, and ignored.
 pub fn known<E: TopicEvent>(app: &'static str, event: E) -> Option<E> {
-    if event.envelope().is_some() {
-        return Some(event);
-    }
-    metrics::counter!("svc_unknown_events_total", "app" => app, "topic" => E::TOPIC).increment(1);
-    None
+    let Some(envelope) = event.envelope() else {
+        business::event_unknown(app, E::TOPIC);
+        return None;
+    };
+    business::event_read(app, &envelope.event_type);
+    Some(event)
 }
 
 /// A value whose rules are checked as it is read.

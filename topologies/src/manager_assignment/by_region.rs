@@ -90,11 +90,13 @@ impl<'a, S: RegionState> RegionRules<'a, S> {
         Ok(())
     }
 
-    /// Wall-clock work: escalates what is past its SLA, assigns what can be, hands over where there is no manager.
+    /// Wall-clock work: escalates what is past its SLA, assigns what can be, hands over where there is no manager. Says how many
+    /// requests wait then.
     ///
     /// # Errors
     /// Only the stores'.
-    pub fn punctuate(&mut self) -> Result<(), S::Error> {
+    pub fn punctuate(&mut self) -> Result<u64, S::Error> {
+        let mut waiting = 0;
         for region in self.state.regions()? {
             if self.region(&region)?.waiting == 0 {
                 continue;
@@ -104,8 +106,9 @@ impl<'a, S: RegionState> RegionRules<'a, S> {
             }
             self.settle(&region)?;
             self.hand_over_due(&region)?;
+            waiting += u64::from(self.region(&region)?.waiting);
         }
-        Ok(())
+        Ok(waiting)
     }
 
     fn open(&mut self, region: &str, ticket: Ticket) -> Result<(), S::Error> {

@@ -51,7 +51,7 @@ impl Task {
 
     fn at(&mut self, now_ms: i64) -> Vec<String> {
         self.now_ms = now_ms;
-        self.run(|rules| rules.punctuate().unwrap())
+        self.run(|rules| _ = rules.punctuate().unwrap())
     }
 
     fn open_count(&self, manager_id: i64) -> u32 {

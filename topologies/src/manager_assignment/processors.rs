@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kstreams::store::KeyValueStore;
+use kstreams::telemetry::Placed;
 use kstreams::{
     Error, Headers, Processor, ProcessorContext, PunctuationType, PunctuatorId, Record, Result,
     StoreHandle, Timestamp,
 };
 
+use crate::business;
 use crate::events::{Manager, WorkflowEvent};
 
+use super::NAME;
 use super::by_region::RegionRules;
 use super::by_request::RequestRules;
 use super::directory::{DirectoryEntry, directory_changes};
@@ -58,6 +61,9 @@ impl Processor<RequestId, RequestInput, String, RegionInput> for ByRequest {
     ) -> Result<()> {
         let now_ms = context.current_system_time().as_millis();
         self.out.clear(); // of a record that failed half-way
+        if let RequestInput::Created(submission) = &record.value {
+            business::request_created(&submission.region, submission.priority.as_str());
+        }
         let mut state = RequestStores { context, handles: opened(self.handles)? };
         RequestRules::new(&self.settings, &mut state, &mut self.out, now_ms).apply(record.value)?;
         forward_all(&mut self.out, record.timestamp, &record.headers, context)
@@ -125,11 +131,13 @@ pub(super) struct ByRegion {
     handles: Option<RegionHandles>,
     out: Vec<RegionOutput>,
     refreshed: bool,
+    waiting: Placed,
 }
 
 impl ByRegion {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, handles: None, out: Vec::new(), refreshed: false }
+        let waiting = Placed::new(business::REQUESTS_WAITING, &[]);
+        Self { settings, handles: None, out: Vec::new(), refreshed: false, waiting }
     }
 }
 
@@ -138,6 +146,7 @@ type ByRegionContext<'c, 'f, 'a> = &'c mut ProcessorContext<'f, 'a, RequestId, D
 impl Processor<String, RegionInput, RequestId, Decision> for ByRegion {
     fn init(&mut self, context: ByRegionContext<'_, '_, '_>) -> Result<()> {
         self.handles = Some(RegionHandles::open(context)?);
+        business::begin(NAME);
         context.schedule(interval(&self.settings), PunctuationType::WallClockTime);
         Ok(())
     }
@@ -152,7 +161,7 @@ impl Processor<String, RegionInput, RequestId, Decision> for ByRegion {
         let mut state = RegionStores { context, handles: opened(self.handles)? };
         RegionRules::new(&self.settings, &mut state, &mut self.out, now.as_millis())
             .apply(&record.key, record.value)?;
-        decide_all(&mut self.out, now, &record.headers, context)
+        decide_all(&mut self.out, &self.settings, now, &record.headers, context)
     }
 
     fn punctuate(
@@ -168,8 +177,8 @@ impl Processor<String, RegionInput, RequestId, Decision> for ByRegion {
         if !self.refreshed {
             rules.refresh()?;
         }
-        rules.punctuate()?;
-        decide_all(&mut self.out, now, &Headers::default(), context)?;
+        self.waiting.set_count(rules.punctuate()?);
+        decide_all(&mut self.out, &self.settings, now, &Headers::default(), context)?;
         self.refreshed = true;
         Ok(())
     }
@@ -195,6 +204,7 @@ fn forward_all(
 /// Events carry the moment of the decision, as envelope and as Kafka timestamp.
 fn decide_all(
     out: &mut Vec<RegionOutput>,
+    settings: &Settings,
     now: Timestamp,
     headers: &Headers,
     context: ByRegionContext<'_, '_, '_>,
@@ -202,9 +212,12 @@ fn decide_all(
     for output in out.drain(..) {
         let (key, value) = match output {
             RegionOutput::Assigned(assignment) => {
+                let opened = settings.opened_at(assignment.priority, assignment.sla_deadline_ms);
+                business::manager_assigned(assignment.attempt == 1, now.since(opened));
                 (assignment.request_id, Decision::Publish(edges::assigned(assignment, now)))
             }
             RegionOutput::Escalated(escalation) => {
+                business::sla_breached();
                 (escalation.request_id, Decision::Publish(edges::escalated(&escalation, now)))
             }
             RegionOutput::Returned(returned) => {

@@ -158,7 +158,7 @@ impl Network {
                 self.send(format!("managers {id}"), Message::Directory(id, entry));
             }
             Event::Punctuated => {
-                let out = self.regions(|rules| rules.punctuate().unwrap());
+                let out = self.regions(|rules| _ = rules.punctuate().unwrap());
                 self.sort_out(out);
             }
         }

@@ -56,6 +56,11 @@ pub enum Priority {
 impl Priority {
     /// All of them, most urgent first.
     pub const ALL: [Self; 4] = [Self::P1, Self::P2, Self::P3, Self::P4];
+
+    /// Its name, as events carry it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        ["P1", "P2", "P3", "P4"][self as usize]
+    }
 }
 
 /// What `request.created` and `request.updated` say that matters here.

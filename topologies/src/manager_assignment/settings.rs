@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kstreams::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::rules::Priority;
@@ -84,13 +85,21 @@ impl Settings {
 
     /// When a request of this priority, filed at `opened_at_ms`, has to be assigned.
     pub fn sla_deadline_ms(&self, priority: Priority, opened_at_ms: i64) -> i64 {
-        let sla_ms = match priority {
+        opened_at_ms.saturating_add(self.sla_ms(priority))
+    }
+
+    /// When a request was filed that has this deadline.
+    pub(super) fn opened_at(&self, priority: Priority, sla_deadline_ms: i64) -> Timestamp {
+        Timestamp::from_millis(sla_deadline_ms.saturating_sub(self.sla_ms(priority)))
+    }
+
+    fn sla_ms(&self, priority: Priority) -> i64 {
+        signed(match priority {
             Priority::P1 => self.sla_critical_ms,
             Priority::P2 => self.sla_high_ms,
             Priority::P3 => self.sla_medium_ms,
             Priority::P4 => self.sla_low_ms,
-        };
-        opened_at_ms.saturating_add(signed(sla_ms))
+        })
     }
 
     /// The open requests that a manager of this capacity may have once requests are escalated.

@@ -8,6 +8,7 @@ use kstreams::{
     Timestamp,
 };
 
+use crate::business;
 use crate::events::{NotificationCommand, NotificationEvent};
 
 use super::by_recipient::{RecipientOutput, RecipientRules};
@@ -145,7 +146,7 @@ fn tell_all(
                 (recipient, ToRecipient::Tell(RecipientInput::Notice(notice)))
             }
             RequestOutput::Failed(failure) => {
-                count(failure.notice.case.template(), "nobody_known");
+                business::notified(failure.notice.case.template(), "nobody_known");
                 let recipient = failure.recipient.clone();
                 (recipient, ToRecipient::Failed(edges::failed(failure, now)))
             }
@@ -165,24 +166,18 @@ fn publish_all(
     for output in out.drain(..) {
         let (key, value) = match output {
             RecipientOutput::Command { recipient, channel, locale, notice } => {
-                count(notice.case.template(), channel.as_str());
+                business::notified(notice.case.template(), channel.as_str());
                 let command = edges::command(recipient.clone(), channel, locale, notice, now);
                 (recipient, Published::Command(command))
             }
             RecipientOutput::Failed(failure) => {
-                count(failure.notice.case.template(), "unreachable");
+                business::notified(failure.notice.case.template(), "unreachable");
                 (failure.recipient.clone(), Published::Failed(edges::failed(failure, now)))
             }
         };
         context.forward(Record { key, value, timestamp: now, headers: headers.clone() })?;
     }
     Ok(())
-}
-
-/// Counts a notification made: by the channel chosen, or by why there is none.
-fn count(template: &'static str, outcome: &'static str) {
-    metrics::counter!("svc_notifications_total", "template" => template, "outcome" => outcome)
-        .increment(1);
 }
 
 fn interval(settings: &Settings) -> Duration {
