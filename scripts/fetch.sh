@@ -58,3 +58,25 @@ fetch_clickhouse() {
   fi
   export KSTREAMS_TEST_CLICKHOUSE
 }
+
+# Sets KSTREAMS_TEST_PROMETHEUS, the folder of `prometheus` and `promtool`: Debian's package unpacked, not installed, for installing it would
+# start a service. It links to nothing but the C library.
+fetch_prometheus() {
+  local folder version
+  if command -v prometheus >/dev/null && command -v promtool >/dev/null; then
+    KSTREAMS_TEST_PROMETHEUS=$(dirname "$(command -v prometheus)")
+  else
+    version=$(apt-cache policy prometheus | sed -n 's/^ *Candidate: //p')
+    [ -n "$version" ] || die 'found no package "prometheus"; try `apt-get update`'
+    folder=$CACHE/prometheus/$version
+    if [ ! -x "$folder/usr/bin/promtool" ]; then
+      say 'fetching Prometheus'
+      rm -rf "$folder"
+      mkdir -p "$folder"
+      (cd "$folder" && apt-get -qq download "prometheus=$version" >/dev/null && dpkg -x prometheus_*.deb . && rm -f prometheus_*.deb) ||
+        die "apt-get could not download prometheus $version"
+    fi
+    KSTREAMS_TEST_PROMETHEUS=$folder/usr/bin
+  fi
+  export KSTREAMS_TEST_PROMETHEUS
+}

@@ -26,6 +26,8 @@ have_java() {
   [ "${version:-0}" -ge "$JAVA_MINIMUM" ]
 }
 have_clickhouse() { have clickhouse-server || dpkg-query --show clickhouse-common; }
+# Prometheus itself is unpacked by fetch.sh, not installed: apt only has to know it.
+knows_prometheus() { have prometheus || apt-cache show prometheus; }
 have_cpp20() { echo 'int main() { return 0; }' | c++ -std=c++20 -x c++ -fsyntax-only -; }
 
 # Where the bindings generator looks for libclang by itself, or LIBCLANG_PATH. Its C++ sibling libclang-cpp, which LLVM's
@@ -96,6 +98,7 @@ case $TARGET in
   *) die "found target \"$TARGET\", wanted run, rocksdb or test" ;;
 esac
 find_rust
+if [ "$TARGET" = test ] && ! knows_prometheus >/dev/null 2>&1 && may_install; then apt_get update; fi
 find_missing
 [ "${#missing[@]}" = 0 ] && exit 0
 may_install || die "missing on this machine:$(describe_missing)"

@@ -42,6 +42,7 @@ source "$SCRIPTS/build-env.sh"
 fetch_services
 fetch_python
 fetch_clickhouse
+fetch_prometheus
 tests=(--release --workspace --features broker-tests --no-fail-fast)
 # First the build, so that the services do not wait for it, and failures of either stand apart.
 supervise cargo test "${tests[@]}" --no-run

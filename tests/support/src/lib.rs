@@ -16,5 +16,5 @@ pub use broker::{
     Follower, Message, Outcome, Topic, bootstrap, consumer, create_topic, delete_topics, produce,
     producer, read_committed, registry_url, unique, unread,
 };
-pub use process::{Process, Signal, python, run_python};
+pub use process::{Process, Signal, prometheus_folder, python, run_python};
 pub use wait::{DEADLINE, wait_until};

@@ -205,6 +205,14 @@ pub fn python() -> PathBuf {
     required_variable("KSTREAMS_TEST_PYTHON").into()
 }
 
+/// Gives the folder with the programs `prometheus` and `promtool`.
+///
+/// # Panics
+/// When the environment does not name one.
+pub fn prometheus_folder() -> PathBuf {
+    required_variable("KSTREAMS_TEST_PROMETHEUS").into()
+}
+
 /// Runs a Python script to its end and gives what it wrote to standard output. The script finds the
 /// services in the same environment variables as the test.
 ///
