@@ -1,6 +1,8 @@
 //! `describe()` against the text that Kafka Streams 4.3.1 prints for the same topology.
 
-use kstreams::{Joined, Repartitioned, StreamsBuilder, Topology};
+use kstreams::{
+    Joined, Processor, ProcessorContext, Record, Repartitioned, StreamsBuilder, Topology,
+};
 
 fn check(topology: &Topology, expected: &str) {
     let found = topology.describe();
@@ -48,4 +50,30 @@ fn topology_with_every_operator() {
         .to("out");
     merged.group_by(|_, value| value.clone()).count().to_stream().to("counts");
     check(&builder.build().unwrap(), include_str!("every_operator.txt"));
+}
+
+/// Kafka Streams would move the repartition above the processor, whose keys then lie on any partition.
+#[test]
+fn a_repartition_below_a_processor_stays_there_when_topics_are_merged() {
+    struct Rekey;
+    impl Processor<String, String, String, String> for Rekey {
+        fn process(
+            &mut self,
+            record: Record<String, String>,
+            context: &mut ProcessorContext<'_, '_, String, String>,
+        ) -> kstreams::Result<()> {
+            let Record { value, timestamp, .. } = record;
+            context.forward(Record::new(value.clone(), value, timestamp))
+        }
+    }
+    let described = |merge: &str| {
+        let builder = StreamsBuilder::new();
+        let mapped = builder.stream::<String, String>("in").map(|key, value| (value, key));
+        mapped.process(|| Rekey, &[]).group_by_key().count();
+        builder.build_with(merge.parse().unwrap()).unwrap().describe()
+    };
+    let merged = described("merge.repartition.topics");
+    assert_eq!(merged, described("none"));
+    assert!(merged.contains("--> KSTREAM-PROCESSOR-0000000002\n"), "{merged}");
+    assert!(merged.contains("--> KSTREAM-FILTER-0000000006\n"), "{merged}");
 }
