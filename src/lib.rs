@@ -51,6 +51,7 @@ pub mod topology;
 mod windowed;
 
 pub use config::{ProcessingGuarantee, StreamsConfig, TopologyOptimization};
+pub use dsl::aggregates;
 pub use dsl::{
     BranchedKStream, BufferConfig, CogroupedKStream, Consumed, CountWindowedKStream,
     EagerBufferConfig, GlobalKTable, Grouped, JoinWindows, Joined, KGroupedStream, KGroupedTable,

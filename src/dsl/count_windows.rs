@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::aggregates::{Aggregate, step};
 use super::grouped::KGroupedStream;
 use super::params::Named;
 use super::stream::KStream;
 use crate::error::Error;
 use crate::nullable::Nullable;
-use crate::operators::{CountWindowAggregate, Initializer, counted_serde};
+use crate::operators::{CountWindowAggregate, counted_serde};
 use crate::serdes::{DefaultSerde, Serde};
 use crate::topology::{Stores, Topology};
 
@@ -77,6 +78,28 @@ where
     where
         VA: Clone + Send + 'static,
     {
+        let add = move |key: &K, value: V::NonNull, sum: Option<VA>| {
+            aggregator(key, value, sum.unwrap_or_else(&initializer))
+        };
+        self.build(add, named, value_serde)
+    }
+
+    /// Folds the values of each window as `aggregate` says.
+    pub fn aggregate_by<A>(&self, aggregate: A, named: &Named) -> KStream<K, A::Result>
+    where
+        A: Aggregate<V::NonNull>,
+        A::Result: DefaultSerde,
+    {
+        let add = move |_: &K, value: V::NonNull, result| step(&aggregate, result, value);
+        self.build(add, named, A::Result::serde())
+    }
+
+    fn build<VA: Clone + Send + 'static>(
+        &self,
+        add: impl Fn(&K, V::NonNull, Option<VA>) -> VA + Send + Sync + 'static,
+        named: &Named,
+        value_serde: Serde<VA>,
+    ) -> KStream<K, VA> {
         let mut plan = self.grouped.stream.plan.borrow_mut();
         let given = named.0.as_ref().map(|name| Arc::from(format!("{name}-store")));
         let store = plan.name_or(given.as_ref(), "KSTREAM-COUNT-WINDOWS-STATE-STORE-");
@@ -84,8 +107,7 @@ where
         drop(plan);
         let (parent, sources) = self.grouped.repartitioned(&store);
         let key_serde = self.grouped.grouped.key_serde.clone();
-        let (size, initial): (_, Initializer<VA>) = (self.size, Arc::new(initializer));
-        let add = Arc::new(aggregator);
+        let (size, add) = (self.size, Arc::new(add));
         let write = {
             let (name, key, value) = (name.clone(), key_serde.clone(), value_serde.clone());
             move |topology: &mut Topology, parents: &[&str]| {
@@ -99,7 +121,6 @@ where
                     store: used.clone(),
                     handle: None,
                     size,
-                    initial: initial.clone(),
                     add: add.clone(),
                 };
                 topology.add_processor::<K, V, K, VA, _>(&name, supplier, parents, &[])?;

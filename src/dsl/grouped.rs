@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::aggregates::{Aggregate, step};
 use super::params::{Grouped, Materialized, Named};
 use super::stream::{KStream, SourceNode};
 use super::table::{KTable, TableSpec, always_old_values};
@@ -152,6 +153,24 @@ where
         let initial: Initializer<VA> = Arc::new(initializer);
         let fold = Fold { initial: Some(initial), step };
         self.build("KSTREAM-AGGREGATE-", fold, named, materialized, VA::serde())
+    }
+
+    /// Folds the values of each key as `aggregate` says.
+    pub fn aggregate_by<A>(
+        &self,
+        aggregate: A,
+        materialized: Materialized<K, A::Result>,
+    ) -> KTable<K, A::Result>
+    where
+        A: Aggregate<V::NonNull>,
+        A::Result: DefaultSerde,
+    {
+        let step = move |_: &K, value: V::NonNull, result: Option<A::Result>| {
+            Some(step(&aggregate, result, value))
+        };
+        let fold = Fold { initial: None, step };
+        let serde = A::Result::serde();
+        self.build("KSTREAM-AGGREGATE-", fold, &Named::default(), materialized, serde)
     }
 
     fn build<VA: Clone + Send + 'static>(

@@ -3,6 +3,7 @@
 //! Start with [`StreamsBuilder`]. Every call adds a node to a logical plan; [`StreamsBuilder::build`] writes the plan into a
 //! [`Topology`](crate::topology::Topology), in the order and with the names that Java would use. Cold. Deliberately absent: Kafka, and any state but the plan.
 
+pub mod aggregates;
 mod branched;
 mod builder;
 mod cogrouped;

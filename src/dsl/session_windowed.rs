@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::aggregates::{Aggregate, step};
 use super::grouped::KGroupedStream;
 use super::params::{Materialized, Named};
 use super::table::{KTable, TableSpec, always_old_values};
@@ -157,6 +158,35 @@ where
         };
         let steps = Steps { init: move || Some(initializer()), add };
         self.build("KSTREAM-AGGREGATE-", steps, merge, named, materialized, VA::serde())
+    }
+
+    /// Folds the values of each key and session as `aggregate` says; a null value changes nothing.
+    pub fn aggregate_by<A>(
+        &self,
+        aggregate: A,
+        named: &Named,
+        materialized: Materialized<K, A::Result>,
+    ) -> KTable<Windowed<K>, A::Result>
+    where
+        A: Aggregate<V::NonNull>,
+        A::Result: DefaultSerde,
+    {
+        let aggregate = Arc::new(aggregate);
+        let merge = {
+            let aggregate = aggregate.clone();
+            move |_: &K, one: Option<A::Result>, two: A::Result| {
+                Some(match one {
+                    Some(one) => aggregate.merge(one, two),
+                    None => two,
+                })
+            }
+        };
+        let add = move |_: &K, value: V, result: Option<A::Result>| match value.into_non_null() {
+            Some(value) => Some(step(&*aggregate, result, value)),
+            None => result,
+        };
+        let (steps, serde) = (Steps { init: || None, add }, A::Result::serde());
+        self.build("KSTREAM-AGGREGATE-", steps, merge, named, materialized, serde)
     }
 
     fn build<VA, A, M>(

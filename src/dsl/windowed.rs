@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::aggregates::{Aggregate, step};
 use super::cogrouped::CogroupedKStream;
 use super::cogrouped_windows::{SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
 use super::grouped::KGroupedStream;
@@ -219,6 +220,25 @@ where
         };
         let init = move || Some(initializer());
         self.build("KSTREAM-AGGREGATE-", Steps { init, add }, named, materialized, VA::serde())
+    }
+
+    /// Folds the values of each key and window as `aggregate` says; a null value changes nothing.
+    pub fn aggregate_by<A>(
+        &self,
+        aggregate: A,
+        named: &Named,
+        materialized: Materialized<K, A::Result>,
+    ) -> KTable<Windowed<K>, A::Result>
+    where
+        A: Aggregate<V::NonNull>,
+        A::Result: DefaultSerde,
+    {
+        let add = move |_: &K, value: V, result: Option<A::Result>| match value.into_non_null() {
+            Some(value) => Some(step(&aggregate, result, value)),
+            None => result,
+        };
+        let (steps, serde) = (Steps { init: || None, add }, A::Result::serde());
+        self.build("KSTREAM-AGGREGATE-", steps, named, materialized, serde)
     }
 
     fn build<VA, A>(

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use super::Initializer;
 use crate::error::{Error, Result};
 use crate::nullable::Nullable;
 use crate::processor::{Processor, ProcessorContext, StoreHandle};
@@ -53,12 +52,11 @@ impl<VA> Deserializer<Counted<VA>> for CountedSerde<VA> {
     }
 }
 
-/// Forwards the aggregate of every `size` records of a key, and begins anew.
+/// Forwards the aggregate of every `size` records of a key, and begins anew. `add` gets no aggregate with the first of them.
 pub(crate) struct CountWindowAggregate<K: Nullable, VA, F> {
     pub(crate) store: Arc<str>,
     pub(crate) handle: Option<StoreHandle<KeyValueStore<K::NonNull, Counted<VA>>>>,
     pub(crate) size: u32,
-    pub(crate) initial: Initializer<VA>,
     pub(crate) add: Arc<F>,
 }
 
@@ -67,7 +65,7 @@ where
     K: Nullable,
     V: Nullable,
     VA: Clone + Send + 'static,
-    F: Fn(&K::NonNull, V::NonNull, VA) -> VA + Send + Sync + 'static,
+    F: Fn(&K::NonNull, V::NonNull, Option<VA>) -> VA + Send + Sync + 'static,
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K::NonNull, VA>) -> Result<()> {
         self.handle = Some(context.state_store(&self.store)?);
@@ -88,9 +86,9 @@ where
         let (count, aggregate) = match store.get_with_timestamp(&key)? {
             Some((counted, since)) => {
                 timestamp = timestamp.max(since);
-                (counted.count, counted.aggregate)
+                (counted.count, Some(counted.aggregate))
             }
-            None => (0, (self.initial)()),
+            None => (0, None),
         };
         let aggregate = (self.add)(&key, value, aggregate);
         if count + 1 < self.size {

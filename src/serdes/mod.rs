@@ -7,6 +7,7 @@ mod avro;
 mod avro_json;
 mod cache;
 pub mod compatibility;
+mod list;
 mod memory_registry;
 mod primitive;
 mod registry;
@@ -24,6 +25,7 @@ use crate::record::Headers;
 pub use avro::{Arm, AvroRecord, AvroSerde, AvroUnion};
 pub use avro_json::{DecodedFrame, decode_json};
 pub use cache::{SchemaCache, WriterSchema};
+pub use list::list_serde;
 pub use memory_registry::{MemoryRegistry, subject};
 pub use primitive::{DefaultSerde, option_serde};
 pub use registry::{

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod aggregates;
 mod beyond;
 mod cogroup;
 mod dead_letters;

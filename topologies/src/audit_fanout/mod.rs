@@ -62,7 +62,7 @@ pub fn add_to(
     ));
     builder.add_state_store(Stores::key_value_store_with(
         TOTALS,
-        Vec::serde(),
+        Vec::<u8>::serde(),
         internal::<Figures>(),
     ));
 
