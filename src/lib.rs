@@ -77,5 +77,5 @@ pub use runtime::{
 };
 pub use store::{QueryableStoreType, QueryableStoreTypes};
 pub use time::{Clock, MockClock, SystemClock, Timestamp};
-pub use topology::{Stores, Topology};
+pub use topology::{AutoOffsetReset, Stores, TopicPattern, Topology};
 pub use windowed::{Window, Windowed};

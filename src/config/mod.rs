@@ -93,6 +93,8 @@ pub struct StreamsConfig {
     pub request_timeout: Duration,
     /// `repartition.purge.interval.ms`: how often processed records of repartition topics are deleted.
     pub repartition_purge_interval: Duration,
+    /// `metadata.max.age.ms`: how often the cluster's topics are looked at for new ones that a [`TopicPattern`](crate::TopicPattern) matches.
+    pub metadata_max_age: Duration,
     /// How many times a record that fails in a processor is processed again before its handler decides.
     pub processing_retries: u32,
     /// Settings of every client, by librdkafka's names (TLS, SASL …).
@@ -134,6 +136,7 @@ impl StreamsConfig {
             task_timeout: Duration::from_secs(300),
             request_timeout: Duration::from_secs(30),
             repartition_purge_interval: Duration::from_secs(30),
+            metadata_max_age: Duration::from_secs(300),
             processing_retries: 0,
             client: BTreeMap::new(),
             consumer: BTreeMap::new(),
@@ -211,7 +214,10 @@ const FORCED: &[(&str, &str)] = &[
     ("group.id", "nothing: it is application.id"),
     ("enable.auto.commit", "nothing: the engine commits"),
     ("enable.auto.offset.store", "nothing: the engine commits"),
-    ("auto.offset.reset", "nothing: sources start at the beginning where nothing is committed"),
+    (
+        "auto.offset.reset",
+        "nothing: a source has it of its own, Consumed::with_offset_reset_policy",
+    ),
     ("isolation.level", "nothing: it is read_committed"),
     ("enable.idempotence", "nothing: it is true"),
     ("acks", "nothing: it is all"),

@@ -6,18 +6,21 @@ use std::sync::Arc;
 
 use super::global_table::GlobalKTable;
 use super::params::{Consumed, Materialized};
-use super::plan::{Optimisable, SharedPlan};
+use super::plan::{Optimisable, SharedPlan, SourceTopics, StreamSource};
 use super::stream::KStream;
 use super::table::{KTable, SourceState, TableSpec};
 use crate::config::TopologyOptimization;
 use crate::error::{Error, Result};
 use crate::operators::{GlobalTableSource, TableSource, store_getter};
-use crate::processor::{NegativeTimestamp, ProcessorSupplier, TimestampExtractor};
+use crate::processor::{
+    NegativeTimestamp, ProcessorSupplier, ProcessorWrapper, TimestampExtractor,
+};
 use crate::record::RawRecord;
 use crate::serdes::{DefaultSerde, option_serde};
 use crate::time::Timestamp;
 use crate::topology::{
-    SourceOptions, StoreBuilder, StoreFeed, Stores, TopicName, Topology, TypeTag,
+    AutoOffsetReset, SourceOptions, StoreBuilder, StoreFeed, Stores, TopicName, TopicPattern,
+    Topology, TypeTag,
 };
 
 /// Builds a topology out of streams and tables. Source: `org.apache.kafka.streams.StreamsBuilder`.
@@ -49,6 +52,14 @@ impl StreamsBuilder {
         Self::default()
     }
 
+    /// An empty builder of a topology whose processors are wrapped as `wrapper` says, those that the DSL makes included. Source:
+    /// `StreamsBuilder(TopologyConfig)` with `processor.wrapper.class` (KIP-1112).
+    pub fn with_processor_wrapper(wrapper: impl ProcessorWrapper) -> Self {
+        let builder = Self::default();
+        builder.plan.borrow_mut().wrapper = Some(Arc::new(wrapper));
+        builder
+    }
+
     /// A stream of the records of `topic`, of types that know their serdes.
     pub fn stream<K, V>(&self, topic: &str) -> KStream<K, V>
     where
@@ -64,22 +75,50 @@ impl StreamsBuilder {
         K: Clone + Send + 'static,
         V: Clone + Send + 'static,
     {
-        let Consumed { key_serde, value_serde, extractor, name } = consumed;
+        let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        self.stream_of(SourceTopics::Named(topics), consumed)
+    }
+
+    /// A stream of the records of every topic whose whole name matches `pattern`. Topics that are made later join within
+    /// [`metadata_max_age`](crate::StreamsConfig::metadata_max_age), once all instances know them: all of them stop for a moment, and go on with one
+    /// topic more. The number of tasks is that of the matched topic with the most partitions, so a new topic with more of them than a
+    /// store's changelog or a repartition topic has is an error, as in Java. Source: `StreamsBuilder.stream(Pattern)`.
+    pub fn stream_matching<K, V>(
+        &self,
+        pattern: TopicPattern,
+        consumed: Consumed<K, V>,
+    ) -> KStream<K, V>
+    where
+        K: Clone + Send + 'static,
+        V: Clone + Send + 'static,
+    {
+        self.stream_of(SourceTopics::Matching(pattern), consumed)
+    }
+
+    fn stream_of<K, V>(&self, topics: SourceTopics, consumed: Consumed<K, V>) -> KStream<K, V>
+    where
+        K: Clone + Send + 'static,
+        V: Clone + Send + 'static,
+    {
+        let Consumed { key_serde, value_serde, extractor, offset_reset, name } = consumed;
         let mut plan = self.plan.borrow_mut();
         let name = plan.node_name(name.as_ref(), "KSTREAM-SOURCE-");
-        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
         let write = {
             let (name, topics) = (name.clone(), topics.clone());
-            let (key_serde, value_serde) = (key_serde.clone(), value_serde.clone());
-            move |topology: &mut Topology, _: &[&str]| {
-                let topics = topics.iter().map(|topic| TopicName::External(topic.as_str().into()));
-                let options = SourceOptions { timestamp_extractor: extractor };
-                let topics = topics.collect();
-                topology.add_source_of(&name, topics, key_serde, value_serde, options).map(|_| ())
+            let (key, value) = (key_serde.clone(), value_serde.clone());
+            let options = SourceOptions { timestamp_extractor: extractor, offset_reset };
+            move |topology: &mut Topology, _: &[&str]| match topics {
+                SourceTopics::Named(topics) => {
+                    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+                    topology.add_source(&name, &topics, key, value, options)
+                }
+                SourceTopics::Matching(pattern) => {
+                    topology.add_source_matching(&name, pattern, key, value, options)
+                }
             }
         };
         let node = plan.add(name.clone(), &[], Box::new(write));
-        plan.mark_source(node, topics, TypeTag::of::<K, V>());
+        plan.mark_source(node, StreamSource { topics, types: TypeTag::of::<K, V>(), offset_reset });
         drop(plan);
         let serdes = (Some(key_serde), Some(value_serde));
         KStream::new(self.plan.clone(), node, name.clone(), serdes, Rc::new([name]), false)
@@ -109,7 +148,7 @@ impl StreamsBuilder {
         let (source, processor, store) = self.table_names(topic, &consumed, &materialized);
         let state = SourceState::new(materialized.name.is_some());
         let reuses_topic: Rc<Cell<bool>> = Rc::default();
-        let Consumed { key_serde, value_serde, extractor, .. } = consumed;
+        let Consumed { key_serde, value_serde, extractor, offset_reset, .. } = consumed;
         let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
         let write = {
@@ -119,7 +158,8 @@ impl StreamsBuilder {
             let reuses_topic = reuses_topic.clone();
             move |topology: &mut Topology, _: &[&str]| {
                 let topics = vec![TopicName::External(topic.as_str().into())];
-                topology.add_source_of(&source, topics, key, value, table_options(extractor))?;
+                let options = table_options(extractor, offset_reset);
+                topology.add_source_of(&source, topics, key, value, options)?;
                 let materialised = state.materialised.get();
                 let used = materialised.then(|| store.clone());
                 let send_old = state.sends_old.get();
@@ -191,7 +231,7 @@ impl StreamsBuilder {
                 topic,
                 key_serde: option_serde(key_serde),
                 value_serde: option_serde(value_serde),
-                options: table_options(extractor),
+                options: table_options(extractor, None),
                 processor_name: processor.to_string(),
             };
             move |topology: &mut Topology, _: &[&str]| {
@@ -224,7 +264,7 @@ impl StreamsBuilder {
         V: Clone + Send + 'static,
         S: ProcessorSupplier<K, V, (), ()>,
     {
-        let Consumed { key_serde, value_serde, extractor, name } = consumed;
+        let Consumed { key_serde, value_serde, extractor, name, .. } = consumed;
         let mut plan = self.plan.borrow_mut();
         let source = plan.new_name("KSTREAM-SOURCE-");
         let processor = plan.new_name("KTABLE-SOURCE-");
@@ -237,7 +277,7 @@ impl StreamsBuilder {
             topic: topic.to_owned(),
             key_serde,
             value_serde,
-            options: SourceOptions { timestamp_extractor: extractor },
+            options: SourceOptions { timestamp_extractor: extractor, offset_reset: None },
             processor_name: processor.to_string(),
         };
         let builder: Arc<dyn StoreBuilder> = Arc::new(builder);
@@ -297,11 +337,12 @@ impl StreamsBuilder {
 /// A table's source reads nulls too, of which an extractor for its types can make nothing.
 fn table_options<K: 'static, V: 'static>(
     extractor: Option<Arc<dyn TimestampExtractor<K, V>>>,
+    offset_reset: Option<AutoOffsetReset>,
 ) -> SourceOptions<Option<K>, Option<V>> {
     let extractor = extractor.map(|extractor| {
         Arc::new(OfNonNull(extractor)) as Arc<dyn TimestampExtractor<Option<K>, Option<V>>>
     });
-    SourceOptions { timestamp_extractor: extractor }
+    SourceOptions { timestamp_extractor: extractor, offset_reset }
 }
 
 struct OfNonNull<K, V>(Arc<dyn TimestampExtractor<K, V>>);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::processor::{StreamPartitioner, TimestampExtractor};
 use crate::serdes::{DefaultSerde, Serde};
-use crate::topology::StoreKind;
+use crate::topology::{AutoOffsetReset, StoreKind};
 
 /// A name for a node. Source: `Named`.
 #[derive(Debug, Clone, Default)]
@@ -24,13 +24,20 @@ pub struct Consumed<K, V> {
     pub(super) key_serde: Serde<K>,
     pub(super) value_serde: Serde<V>,
     pub(super) extractor: Option<Arc<dyn TimestampExtractor<K, V>>>,
+    pub(super) offset_reset: Option<AutoOffsetReset>,
     pub(super) name: Option<Arc<str>>,
 }
 
 impl<K, V> Consumed<K, V> {
     /// Reads with these serdes.
     pub fn with(key_serde: Serde<K>, value_serde: Serde<V>) -> Self {
-        Self { key_serde, value_serde, extractor: None, name: None }
+        Self { key_serde, value_serde, extractor: None, offset_reset: None, name: None }
+    }
+
+    /// Says where to begin in a partition of which nothing is committed. A global table always begins at the first record, as in Java.
+    pub fn with_offset_reset_policy(mut self, policy: AutoOffsetReset) -> Self {
+        self.offset_reset = Some(policy);
+        self
     }
 
     /// Takes event time out of the record.

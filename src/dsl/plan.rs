@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use std::time::Duration;
 use super::optimise::MergeableRepartition;
 use crate::config::TopologyOptimization;
 use crate::error::{Error, Result};
-use crate::topology::{Topology, TypeTag};
+use crate::processor::ProcessorWrapper;
+use crate::topology::{AutoOffsetReset, TopicPattern, Topology, TypeTag};
 
 /// Writes a node below the given parents.
 pub(super) type Write = Box<dyn FnOnce(&mut Topology, &[&str]) -> Result<()>>;
@@ -32,8 +34,8 @@ pub(super) struct PlanNode {
     relaxed_null_key: bool,
     /// A repartition node: whether its filter drops null keys, decided when the plan is complete.
     drops_null_keys: Option<Rc<Cell<bool>>>,
-    /// A stream source: its topics and type, for merging equal ones.
-    source: Option<(Vec<String>, TypeTag)>,
+    /// For merging equal sources of streams.
+    source: Option<StreamSource>,
     /// Whether the table behind the node is versioned; `None`: as its parents are.
     output_versioned: Option<bool>,
     /// A windowed aggregation: how long a window waits for late records after its end.
@@ -44,6 +46,40 @@ pub(super) struct PlanNode {
     /// The type of the records that it sends, where an optimisation asks.
     pub(super) output: Option<TypeTag>,
     pub(super) optimisable: Optimisable,
+}
+
+/// What a source of a stream reads.
+#[derive(Clone)]
+pub(super) struct StreamSource {
+    pub(super) topics: SourceTopics,
+    pub(super) types: TypeTag,
+    pub(super) offset_reset: Option<AutoOffsetReset>,
+}
+
+#[derive(Clone, PartialEq)]
+pub(super) enum SourceTopics {
+    Named(Vec<String>),
+    Matching(TopicPattern),
+}
+
+impl SourceTopics {
+    /// Whether two sources have to be one. Patterns that differ may still match the same topic, which shows later.
+    fn overlap(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Named(one), Self::Named(two)) => one.iter().any(|topic| two.contains(topic)),
+            (Self::Matching(one), Self::Matching(two)) => one == two,
+            (Self::Named(_), Self::Matching(_)) | (Self::Matching(_), Self::Named(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for SourceTopics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(topics) => write!(f, "{topics:?}"),
+            Self::Matching(pattern) => write!(f, "\"{}\"", pattern.as_str()),
+        }
+    }
 }
 
 /// What a node does to the records' keys and values, as far as repartitioning cares.
@@ -81,6 +117,8 @@ pub(super) struct Plan {
     pub(super) copartitioned: Vec<Vec<Arc<str>>>,
     /// The first given name that cannot be one; told when the topology is built.
     bad_name: Option<Error>,
+    /// What stands around each processor.
+    pub(super) wrapper: Option<Arc<dyn ProcessorWrapper>>,
 }
 
 /// The longest name that is given to a node or store: a topic may be called after it.
@@ -179,8 +217,8 @@ impl Plan {
         self.nodes[node].optimisable = optimisable;
     }
 
-    pub(super) fn mark_source(&mut self, node: usize, topics: Vec<String>, types: TypeTag) {
-        self.nodes[node].source = Some((topics, types));
+    pub(super) fn mark_source(&mut self, node: usize, source: StreamSource) {
+        self.nodes[node].source = Some(source);
     }
 
     pub(super) fn mark_relaxed_null_key(&mut self, node: usize) {
@@ -241,7 +279,7 @@ impl Plan {
         let removed = self.optimise(optimization);
         self.decide_null_keys();
         self.decide_versioned_semantics();
-        let mut topology = Topology::new();
+        let mut topology = Topology::wrapped_by(self.wrapper.take());
         let mut queue: BinaryHeap<Reverse<(usize, usize)>> = self
             .nodes
             .iter()
@@ -282,21 +320,24 @@ impl Plan {
     fn merge_equal_sources(&mut self) -> Result<BTreeMap<usize, usize>> {
         let mut merged = BTreeMap::new();
         for later in 0..self.nodes.len() {
-            let Some((topics, types)) = self.nodes[later].source.clone() else { continue };
-            let shared = |topic: &String| topics.contains(topic);
-            let earlier = (0..later).find(|node| {
-                let source = self.nodes[*node].source.as_ref();
-                !merged.contains_key(node) && source.is_some_and(|(own, _)| own.iter().any(shared))
+            let Some(source) = self.nodes[later].source.clone() else { continue };
+            let earlier = (0..later).find_map(|node| {
+                let own =
+                    self.nodes[node].source.as_ref().filter(|_| !merged.contains_key(&node))?;
+                own.topics.overlap(&source.topics).then(|| (node, own.clone()))
             });
-            let Some(earlier) = earlier else { continue };
-            let same = self.nodes[earlier]
-                .source
-                .as_ref()
-                .is_some_and(|(own, own_types)| *own == topics && *own_types == types);
-            if !same {
+            let Some((earlier, own)) = earlier else { continue };
+            let refused = if own.topics != source.topics || own.types != source.types {
+                Some("but not the same topics with the same types")
+            } else if own.offset_reset != source.offset_reset {
+                Some("with different offset reset policies")
+            } else {
+                None
+            };
+            if let Some(refused) = refused {
                 return Err(Error::invalid(format!(
-                    "sources \"{}\" and \"{}\" both read one of {topics:?}, but not the same topics with the same types",
-                    self.nodes[earlier].name, self.nodes[later].name
+                    "sources \"{}\" and \"{}\" both read one of {}, {refused}",
+                    self.nodes[earlier].name, self.nodes[later].name, source.topics
                 )));
             }
             let children = std::mem::take(&mut self.nodes[later].children);

@@ -23,7 +23,15 @@ pub use partitioner::partition_for_key;
 pub trait KafkaClients: Send + Sync {
     /// Joins the consumer group with a subscription to exactly these topics. An earlier member of this process has left before:
     /// with a static id, two of them fence each other.
-    fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>>;
+    fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>> {
+        self.membership_with_view(topics, None)
+    }
+    /// As [`membership`](Self::membership), and lets the other members know by what view of the cluster's topics it was chosen; see [`view`].
+    fn membership_with_view(
+        &self,
+        topics: &[Arc<str>],
+        view: Option<&str>,
+    ) -> Result<Box<dyn Membership>>;
     /// A consumer with manual assignment; never a member of the group.
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>>;
     /// A producer; transactional where an id is given (then `init_transactions` comes first).
@@ -287,6 +295,15 @@ pub struct GroupMember {
 /// What separates a member's name from the address it advertises.
 const ADVERTISED: &str = "-membership@";
 
+/// What separates a member's name from its view of the cluster's topics.
+const VIEWED: &str = "-view.";
+
+/// The view of the cluster's topics in a member's `client.id`; `None`: it told none.
+pub fn view(client_id: &str) -> Option<&str> {
+    let (name, _) = client_id.rsplit_once("-membership")?;
+    name.rsplit_once(VIEWED).map(|(_, view)| view)
+}
+
 /// The address in a member's `client.id`; `None`: it advertises none.
 pub fn application_server(client_id: &str) -> Option<&str> {
     client_id.rsplit_once(ADVERTISED).map(|(_, address)| address)
@@ -294,6 +311,8 @@ pub fn application_server(client_id: &str) -> Option<&str> {
 
 /// Creates and describes topics, describes groups.
 pub trait Admin: Send {
+    /// All topics of the cluster that this client may see.
+    fn topics(&mut self, timeout: Duration) -> Result<BTreeMap<String, TopicDescription>>;
     /// What exists of `topics`; the names that do not are absent from the answer.
     fn describe_topics(
         &mut self,

@@ -15,6 +15,7 @@ mod output;
 mod punctuator;
 mod supplier;
 mod times;
+mod wrapper;
 
 pub(crate) use caching::{CacheOwner, Caches};
 pub use context::{ChildHandle, GlobalStoreHandle, ProcessorContext, StoreHandle};
@@ -34,6 +35,8 @@ pub(crate) use punctuator::PunctuationQueue;
 pub use punctuator::{PunctuationType, PunctuatorId};
 pub use supplier::{ProcessorSupplier, WithStores};
 pub(crate) use times::{TaskTimes, TimesHandle};
+pub(crate) use wrapper::WrappedNode;
+pub use wrapper::{Invocation, ProcessorWrapper, WrappedProcessor, WrappedProcessorSupplier};
 
 use std::sync::Arc;
 

@@ -11,9 +11,11 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::assignment::{place, tasks_of};
+use super::matching::Matching;
 use super::shared::Shared;
 use super::state::State;
 use super::stream_thread::{Command, Report};
+use super::topics::Prepared;
 use crate::config::StreamsConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TaskId, TopicPartition};
@@ -38,10 +40,20 @@ impl ThreadHandle {
     }
 }
 
+/// Why the control thread has ended.
+pub(super) enum Ended {
+    /// The client stops.
+    Stopped,
+    /// Patterns match other topics now: everything is to be started anew, on these.
+    TopicsChanged(Box<Prepared>),
+}
+
 pub(super) struct ControlThread {
     pub(super) clients: Arc<dyn KafkaClients>,
     /// `None` before the group is joined, and between two memberships.
     pub(super) membership: Option<Box<dyn Membership>>,
+    /// Where the topology has patterns.
+    pub(super) matching: Option<Matching>,
     /// On the monotonic clock.
     pub(super) started_at: Duration,
     pub(super) topics: Vec<Arc<str>>,
@@ -55,12 +67,20 @@ pub(super) struct ControlThread {
 }
 
 impl ControlThread {
-    pub(super) fn run(&mut self) -> Result<()> {
+    pub(super) fn run(&mut self) -> Result<Ended> {
         self.shared.metrics.set_threads(self.threads.len());
+        if self.topics.is_empty() {
+            self.become_running(); // nothing to be assigned, until a pattern matches
+        }
+        let mut ended = Ended::Stopped;
         while !self.shared.is_stopping() {
             let membership = match &mut self.membership {
                 Some(membership) => membership,
-                None => self.membership.insert(self.clients.membership(&self.topics)?),
+                None => {
+                    let view = self.matching.as_ref().map(Matching::view);
+                    let joined = self.clients.membership_with_view(&self.topics, view)?;
+                    self.membership.insert(joined)
+                }
             };
             match membership.poll(POLL) {
                 Ok(Some(event)) => self.handle(event)?,
@@ -71,11 +91,15 @@ impl ControlThread {
                 }
                 Err(error) => return Err(error),
             }
+            if let Some(prepared) = self.look_at_topics()? {
+                ended = Ended::TopicsChanged(Box::new(prepared));
+                break;
+            }
             self.watch()?;
         }
         self.stop_threads();
         self.shared.metrics.set_threads(0);
-        Ok(())
+        Ok(ended)
     }
 
     pub(super) fn stop_threads(&self) {
@@ -90,30 +114,18 @@ impl ControlThread {
     }
 
     fn handle(&mut self, event: MembershipEvent) -> Result<()> {
-        let Some(membership) = &self.membership else { return Ok(()) };
         match event {
             MembershipEvent::Assigned(partitions) => {
-                let tasks = tasks_of(&self.builder, &partitions);
-                tracing::info!(tasks = %listed(&tasks), "assigned");
                 self.shared.metrics.group_event(GroupEvent::Assigned);
-                let stayed = tasks.iter().filter(|task| self.placed.contains_key(task)).count();
-                self.shared.metrics.tasks_moved(tasks.len() - stayed, self.placed.len() - stayed);
-                let placed = place(&tasks, &self.placed, self.threads.len());
-                self.placed.clear();
-                for (index, (thread, tasks)) in self.threads.iter().zip(placed).enumerate() {
-                    self.placed.extend(tasks.iter().map(|task| (*task, index)));
-                    let group = membership.group_metadata();
-                    let committer = membership.committer();
-                    thread.send(Command::Assign { tasks, group, committer });
-                }
-                if tasks.is_empty() {
-                    self.shared.become_state(State::Rebalancing);
-                    self.shared.become_state(State::Running);
+                match &mut self.matching {
+                    None => self.place(&partitions),
+                    Some(matching) => matching.wait_for_agreement(partitions),
                 }
             }
             MembershipEvent::Revoked(partitions) => {
                 tracing::info!(partitions = partitions.len(), "revoked");
                 self.shared.metrics.group_event(GroupEvent::Revoked);
+                self.matching.iter_mut().for_each(Matching::revoked);
                 self.tell_all(|done| Command::Revoke { done });
             }
             MembershipEvent::Lost(partitions) => {
@@ -122,6 +134,7 @@ impl ControlThread {
                     "lost: another member owns them already"
                 );
                 self.shared.metrics.group_event(GroupEvent::Lost);
+                self.matching.iter_mut().for_each(Matching::revoked);
                 self.tell_all(|done| Command::Lost { done });
                 self.forget_tasks();
             }
@@ -131,6 +144,44 @@ impl ControlThread {
             }
         }
         self.membership.as_mut().map_or(Ok(()), |membership| membership.acknowledge())
+    }
+
+    /// Gives the threads the tasks of what was assigned.
+    fn place(&mut self, partitions: &[TopicPartition]) {
+        let Some(membership) = &self.membership else { return };
+        let tasks = tasks_of(&self.builder, partitions);
+        tracing::info!(tasks = %listed(&tasks), "assigned");
+        let stayed = tasks.iter().filter(|task| self.placed.contains_key(task)).count();
+        self.shared.metrics.tasks_moved(tasks.len() - stayed, self.placed.len() - stayed);
+        let placed = place(&tasks, &self.placed, self.threads.len());
+        self.placed.clear();
+        for (index, (thread, tasks)) in self.threads.iter().zip(placed).enumerate() {
+            self.placed.extend(tasks.iter().map(|task| (*task, index)));
+            let group = membership.group_metadata();
+            let committer = membership.committer();
+            thread.send(Command::Assign { tasks, group, committer });
+        }
+        if tasks.is_empty() {
+            self.become_running();
+        }
+    }
+
+    fn become_running(&self) {
+        self.shared.become_state(State::Rebalancing);
+        self.shared.become_state(State::Running);
+    }
+
+    /// What a new match of the patterns makes; places tasks once all members have the same.
+    fn look_at_topics(&mut self) -> Result<Option<Prepared>> {
+        let Some(matching) = &mut self.matching else { return Ok(None) };
+        let settings = &self.builder.settings;
+        let found = matching.look(&self.config, settings)?;
+        if found.is_none()
+            && let Some(partitions) = matching.agreed(&self.config, settings)?
+        {
+            self.place(&partitions);
+        }
+        Ok(found)
     }
 
     /// Sends a command to every thread, and waits for their answers, no longer than a member may be silent.
@@ -165,6 +216,7 @@ impl ControlThread {
         }
         if migrated {
             self.tell_all(|done| Command::Lost { done });
+            self.matching.iter_mut().for_each(Matching::revoked);
             self.forget_tasks();
             self.leave()?;
         }

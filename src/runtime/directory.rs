@@ -9,7 +9,7 @@
 //! Called by queries, on any thread; asks the broker at most once in [`AGE_MAX`] while answers are found.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::assignment::{leading_topic, tasks_of};
@@ -26,7 +26,8 @@ const AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Finds the instances of the application.
 pub(super) struct Directory {
-    builder: TaskBuilder,
+    /// Of the topics as they are now.
+    builder: RwLock<Arc<TaskBuilder>>,
     config: Arc<StreamsConfig>,
     clients: Arc<dyn KafkaClients>,
     asked: Mutex<Asked>,
@@ -46,18 +47,31 @@ impl Directory {
         config: Arc<StreamsConfig>,
         clients: Arc<dyn KafkaClients>,
     ) -> Self {
+        let builder = RwLock::new(Arc::new(builder));
         Self { builder, config, clients, asked: Mutex::default() }
+    }
+
+    /// Other topics are read from now on.
+    pub(super) fn renew(&self, builder: TaskBuilder) {
+        *self.builder.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(builder);
+    }
+
+    /// What the topics as they are now mean.
+    pub(super) fn builder(&self) -> Arc<TaskBuilder> {
+        self.builder.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The names of all stores that tasks have.
     pub(super) fn has_store(&self, name: &str) -> bool {
-        let topology = &self.builder.topology;
+        let builder = self.builder();
+        let topology = &builder.topology;
         let mut globals = topology.global_stores.iter().map(|global| global.builder.name());
         topology.stores.contains_key(name) || globals.any(|global| &**global == name)
     }
 
     pub(super) fn unknown_store(&self, name: &str) -> Error {
-        let known: Vec<&str> = self.builder.topology.stores.keys().map(|name| &**name).collect();
+        let builder = self.builder();
+        let known: Vec<&str> = builder.topology.stores.keys().map(|name| &**name).collect();
         Error::invalid(format!(
             "found no store \"{name}\" in the topology, wanted one of: {}",
             known.join(", ")
@@ -75,18 +89,19 @@ impl Directory {
 
     fn instance(&self, member: &GroupMember) -> Option<StreamsMetadata> {
         let host_info = application_server(&member.client_id)?.parse().ok()?;
-        let tasks = tasks_of(&self.builder, &member.partitions);
+        let builder = self.builder();
+        let tasks = tasks_of(&builder, &member.partitions);
         let state_store_names: BTreeSet<Arc<str>> =
-            tasks.iter().flat_map(|task| self.builder.store_names(*task)).collect();
+            tasks.iter().flat_map(|task| builder.store_names(*task)).collect();
         let topic_partitions: BTreeSet<TopicPartition> =
-            tasks.iter().flat_map(|task| self.builder.source_partitions(*task)).collect();
+            tasks.iter().flat_map(|task| builder.source_partitions(*task)).collect();
         Some(StreamsMetadata { host_info, state_store_names, topic_partitions })
     }
 
     /// The partition of a key in a store: that of a record with this key in the topics that feed it.
     pub(super) fn partition_of<K>(&self, store: &str, key: &K, serde: &Serde<K>) -> Result<i32> {
         let task = self.task_of(store)?;
-        let topic = leading_topic(&self.builder, task.subtopology)
+        let topic = leading_topic(&self.builder(), task.subtopology)
             .ok_or_else(|| self.unknown_store(store))?;
         let mut bytes = Vec::new();
         match serde.serializer().serialize(&topic, key, &mut bytes)? {
@@ -100,7 +115,7 @@ impl Directory {
     /// How many partitions a store has.
     pub(super) fn partitions(&self, store: &str) -> Result<i32> {
         let task = self.task_of(store)?;
-        Ok(self.builder.plan.tasks[task.subtopology as usize])
+        Ok(self.builder().plan.tasks[task.subtopology as usize])
     }
 
     /// Who has a partition of a store; `None`: nobody, the group is about to settle, or its owner advertises no address.
@@ -119,9 +134,10 @@ impl Directory {
         if is_here(task) && !self.config.application_server.is_empty() {
             return self.config.application_server.parse().map(|host| Some(found(host)));
         }
+        let builder = self.builder();
         let owner = |members: &[GroupMember]| {
             let has_it =
-                |member: &&GroupMember| tasks_of(&self.builder, &member.partitions).contains(&task);
+                |member: &&GroupMember| tasks_of(&builder, &member.partitions).contains(&task);
             let member = members.iter().find(has_it)?;
             application_server(&member.client_id)?.parse::<HostInfo>().ok()
         };
@@ -135,16 +151,17 @@ impl Directory {
 
     /// A task that has the store; only its subtopology counts.
     fn task_of(&self, store: &str) -> Result<TaskId> {
-        let tasks = self.builder.subtopologies.iter().filter(|sub| !sub.global);
+        let builder = self.builder();
+        let tasks = builder.subtopologies.iter().filter(|sub| !sub.global);
         tasks
             .map(|sub| TaskId { subtopology: sub.id, partition: 0 })
-            .find(|task| self.builder.store_names(*task).iter().any(|name| &**name == store))
+            .find(|task| builder.store_names(*task).iter().any(|name| &**name == store))
             .ok_or_else(|| self.unknown_store(store))
     }
 
     /// The group's members as the broker has them, no older than `age`.
     fn members(&self, age: Duration) -> Result<Arc<Vec<GroupMember>>> {
-        let now = self.builder.settings.clock.monotonic();
+        let now = self.builder().settings.clock.monotonic();
         // Held over the request: a second query waits for this answer instead of asking for its own.
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, members)) = &asked.answer

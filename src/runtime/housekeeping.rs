@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::components::Components;
+use super::directory::Directory;
 use super::shared::Shared;
 use super::state::State;
 use super::state_dir::StateDir;
@@ -16,7 +17,6 @@ use crate::kafka::Admin;
 use crate::store::Engines;
 use crate::telemetry::SurroundingsMetrics;
 use crate::time::Clock;
-use crate::topology::PartitionPlan;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -32,30 +32,29 @@ pub(super) struct Housekeeping {
     engines: Arc<dyn Engines>,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
-    /// Those of the application.
-    topics: Vec<Arc<str>>,
+    /// Knows the topics of the application.
+    directory: Arc<Directory>,
     metrics: SurroundingsMetrics,
 }
 
 impl Housekeeping {
     pub(super) fn new(
         admin: Box<dyn Admin>,
-        plan: &PartitionPlan,
+        directory: Arc<Directory>,
         parts: &Components,
         config: Arc<StreamsConfig>,
         state_dir: Arc<StateDir>,
         shared: Arc<Shared>,
     ) -> Self {
-        let internal = plan.internal_topics.iter().map(|topic| topic.name.clone());
         Self {
             admin,
+            directory,
             metrics: SurroundingsMetrics::new(&config.application_id),
             config,
             state_dir,
             engines: parts.engines.clone(),
             shared,
             clock: parts.clock.clone(),
-            topics: plan.source_topics.keys().cloned().chain(internal).collect(),
         }
     }
 
@@ -98,8 +97,10 @@ impl Housekeeping {
             Ok(free) => self.metrics.disk(size(folder), free),
             Err(error) => tracing::debug!(%error, "the state folder's disk could not be asked"),
         }
-        let topics: Vec<&str> =
-            self.topics.iter().map(|topic| &**topic).chain(BROKERS_TOPICS).collect();
+        let builder = self.directory.builder();
+        let internal = builder.plan.internal_topics.iter().map(|topic| &topic.name);
+        let own = builder.plan.source_topics.keys().chain(internal).map(|topic| &**topic);
+        let topics: Vec<&str> = own.chain(BROKERS_TOPICS).collect();
         match self.admin.cluster_health(&topics, TIMEOUT) {
             Ok(health) => {
                 self.metrics.cluster(health.brokers, health.under_replicated, health.offline);

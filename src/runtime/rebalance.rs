@@ -5,7 +5,7 @@ use super::shared::{TaskInfo, TaskState};
 use super::stream_thread::{Active, Command, Input, RETRY_BACKOFF_MIN, Running};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TaskId;
-use crate::kafka::{CommittedOffset, GroupMetadata, StartOffset};
+use crate::kafka::GroupMetadata;
 use crate::telemetry::Trigger;
 
 impl Running {
@@ -121,7 +121,7 @@ impl Running {
         let mut overtaken: Vec<TaskId> = expected
             .into_iter()
             .zip(committed)
-            .filter(|((_, left), found)| *left != start_of(found.as_ref()))
+            .filter(|((_, left), found)| *left != found.as_ref().map(|found| found.offset))
             .map(|((id, _), _)| id)
             .collect();
         overtaken.dedup();
@@ -151,7 +151,7 @@ impl Running {
 
     /// Builds a task on its restored stores and begins to read its inputs.
     fn restored(&mut self, restored: Restored) -> Result<()> {
-        let Restored { task: id, stores, committed } = restored;
+        let Restored { task: id, stores, committed, starts } = restored;
         if !self.restoring.contains(&id) {
             close_stores(id, stores); // it has moved on meanwhile
             return Ok(());
@@ -160,11 +160,11 @@ impl Running {
         let counts = &self.thread.partition_counts;
         let task = self.thread.builder.build(id, stores, &committed, counts)?;
         let mut inputs = Vec::with_capacity(committed.len());
-        for (partition, committed) in task.partitions().iter().zip(committed) {
-            let committed = start_of(committed.as_ref());
-            let slot = self.thread.consumer.assign(partition, committed)?;
+        for ((partition, committed), start) in task.partitions().iter().zip(committed).zip(starts) {
+            let slot = self.thread.consumer.assign(partition, start)?;
+            let committed = committed.map(|committed| committed.offset);
             let metrics = self.thread.topic_labels.input(partition);
-            inputs.push(Input { slot, committed, metrics });
+            inputs.push(Input { slot, start, committed, metrics });
         }
         let active = Active {
             task,
@@ -201,9 +201,4 @@ impl Running {
             self.cancel_restore(task);
         }
     }
-}
-
-/// Where a partition is read from.
-fn start_of(committed: Option<&CommittedOffset>) -> StartOffset {
-    committed.map_or(StartOffset::Beginning, |committed| StartOffset::At(committed.offset))
 }

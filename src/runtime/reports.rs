@@ -24,11 +24,12 @@ impl Running {
         for active in self.tasks.values_mut() {
             for (index, partition) in active.task.partitions().iter().enumerate() {
                 let end = self.thread.consumer.cached_end_offset(partition);
-                let committed = match active.inputs[index].committed {
+                let committed = active.inputs[index].committed;
+                let start = match active.inputs[index].start {
                     StartOffset::At(offset) => Some(offset),
                     StartOffset::Beginning | StartOffset::End => None,
                 };
-                let position = active.task.consumed(index).or(committed);
+                let position = active.task.consumed(index).or(start);
                 let waiting = active.task.waiting_since(index).map(|since| wall.since(since));
                 active.inputs[index].metrics.lag(end, position, committed, waiting);
             }

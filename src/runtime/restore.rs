@@ -23,6 +23,7 @@ use crate::store::{ChangelogRecord, StateStore};
 use crate::task::{TaskBuilder, TaskStore};
 use crate::telemetry::{Placed, RestoreMetrics};
 use crate::time::Timestamp;
+use crate::topology::AutoOffsetReset;
 
 /// Records applied to a store at once.
 const BATCH_RECORDS: usize = 5_000;
@@ -62,6 +63,8 @@ pub(super) struct Restored {
     pub(super) stores: Vec<TaskStore>,
     /// What is committed of each input partition; `None`: nothing committed.
     pub(super) committed: Vec<Option<CommittedOffset>>,
+    /// Where to read each input partition from.
+    pub(super) starts: Vec<StartOffset>,
 }
 
 struct Restoring {
@@ -70,6 +73,7 @@ struct Restoring {
     reply: ReplyTo,
     stores: Vec<TaskStore>,
     committed: Vec<Option<CommittedOffset>>,
+    starts: Vec<StartOffset>,
     /// Changelogs still being read: index of the store, the consumer's slot, and the gauge of what is left.
     open: Vec<(usize, PartitionSlot, Placed)>,
     started: Timestamp,
@@ -150,6 +154,10 @@ impl RestoreThread {
             .consumer
             .committed(&sources, self.request_timeout)
             .map_err(|e| e.context(format!("committed offsets of task {task}")))?;
+        let inputs = sources.iter().zip(&committed);
+        let starts = inputs
+            .map(|(partition, committed)| self.start_of(partition, committed.as_ref()))
+            .collect::<Result<_>>()?;
         let names = self.builder.store_names(task);
         let mut stores = Vec::with_capacity(names.len());
         for name in &names {
@@ -169,6 +177,7 @@ impl RestoreThread {
             reply: reply.clone(),
             stores,
             committed,
+            starts,
             open: Vec::new(),
             started: self.builder.settings.clock.now(),
             records: 0,
@@ -180,6 +189,37 @@ impl RestoreThread {
             }
         }
         Ok(opened)
+    }
+
+    /// Where an input partition is read from: where the group goes on, or what the source's policy says where nothing is committed. Source:
+    /// `StreamThread.resetOffsets`.
+    fn start_of(
+        &mut self,
+        partition: &TopicPartition,
+        committed: Option<&CommittedOffset>,
+    ) -> Result<StartOffset> {
+        if let Some(committed) = committed {
+            return Ok(StartOffset::At(committed.offset));
+        }
+        let settings = &self.builder.settings;
+        let (topology, timeout) = (&self.builder.topology, self.request_timeout);
+        // A position is fixed once: after an abort it is read from there again.
+        match topology.offset_reset_of(&partition.topic, &settings.application_id) {
+            AutoOffsetReset::Earliest => Ok(StartOffset::Beginning),
+            AutoOffsetReset::Latest => {
+                Ok(StartOffset::At(self.consumer.offsets(partition, timeout)?.1))
+            }
+            AutoOffsetReset::ByDuration(age) => {
+                let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                let since = settings.clock.now().as_millis().saturating_sub(age_ms).max(0);
+                let since = Timestamp::from_millis(since);
+                Ok(StartOffset::At(self.consumer.offset_for_time(partition, since, timeout)?))
+            }
+            AutoOffsetReset::None => Err(Error::invalid(format!(
+                "found no committed offset of {partition}, wanted one, since its source has the offset reset policy None; commit an offset for group \"{}\", or choose another policy",
+                settings.application_id
+            ))),
+        }
     }
 
     /// Where the changelog is an input topic, the committed offset: nothing from there on may be applied. 0: nothing is committed.
@@ -366,8 +406,8 @@ impl RestoreThread {
         let elapsed = now.since(task.started);
         tracing::info!(task = %task.task, records = task.records, ms = elapsed.as_millis(), "task restored");
         self.metrics.finished(elapsed);
-        let Restoring { task, stores, committed, reply, .. } = task;
-        reply.send(Command::Restored(Restored { task, stores, committed }));
+        let Restoring { task, stores, committed, starts, reply, .. } = task;
+        reply.send(Command::Restored(Restored { task, stores, committed, starts }));
     }
 
     fn close(&mut self, task: Restoring) {

@@ -171,6 +171,12 @@ impl Shared {
         self.become_state(State::PendingShutdown);
     }
 
+    /// As [`request_stop`](Self::request_stop), because of a failure that is about to be told. What was done before it may still be committed.
+    pub(super) fn request_failing_stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.become_state(State::PendingError);
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::SeqCst) || self.is_poisoned()
     }

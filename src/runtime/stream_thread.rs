@@ -68,7 +68,9 @@ pub(super) enum Report {
 pub(super) struct Input {
     pub(super) slot: PartitionSlot,
     /// Where to read again after an abort.
-    pub(super) committed: StartOffset,
+    pub(super) start: StartOffset,
+    /// What the group has; `None`: nothing committed.
+    pub(super) committed: Option<i64>,
     pub(super) metrics: InputMetrics,
 }
 
@@ -310,7 +312,8 @@ impl Running {
         for active in self.tasks.values_mut().filter(|active| active.task.needs_commit()) {
             for (index, input) in active.inputs.iter_mut().enumerate() {
                 if let Some(offset) = active.task.consumed(index) {
-                    input.committed = StartOffset::At(offset);
+                    input.start = StartOffset::At(offset);
+                    input.committed = Some(offset);
                 }
             }
             active.task.post_commit(in_transaction, wall)?;
@@ -364,7 +367,7 @@ impl Running {
             let partitions = active.task.partitions().to_vec();
             for (input, partition) in active.inputs.iter_mut().zip(partitions) {
                 self.thread.consumer.unassign(input.slot)?;
-                input.slot = self.thread.consumer.assign(&partition, input.committed)?;
+                input.slot = self.thread.consumer.assign(&partition, input.start)?;
             }
         }
         // Whatever it was gets a moment to go away.

@@ -2,26 +2,39 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use super::components::fingerprint;
 use crate::config::StreamsConfig;
 use crate::dlq::ErrorHandlers;
 use crate::error::{Error, Result};
 use crate::kafka::{Admin, NewTopic, TopicDescription};
-use crate::topology::{InternalTopic, PartitionCounts, PartitionPlan, Topology};
+use crate::topology::{InternalTopic, PartitionCounts, PartitionPlan, Topology, is_internal_topic};
 
 /// Dead letters are kept this long, or as long as the source where that is longer.
 const DEAD_LETTER_RETENTION_MS: i64 = 30 * 24 * 3600 * 1000;
 
-/// Checks the user's topics, creates repartition, changelog and dead-letter topics, and works out all partition counts.
+/// A topology that names the topics of the cluster, and what follows from them.
+#[derive(Clone)]
+pub(super) struct Prepared {
+    pub(super) topology: Arc<Topology>,
+    pub(super) plan: Arc<PartitionPlan>,
+    /// The same for all instances that found the same topics for their patterns, with as many partitions; `None` without patterns.
+    pub(super) view: Option<String>,
+}
+
+/// Finds the topics that patterns match, checks the user's topics, creates repartition, changelog and dead-letter topics, and works out all
+/// partition counts.
 ///
 /// # Errors
 /// `Invalid`, naming every topic that is missing or has the wrong number of partitions; `Retriable` where no broker answers.
 pub(super) fn prepare(
-    topology: &Topology,
+    written: &Arc<Topology>,
     config: &StreamsConfig,
     handlers: &ErrorHandlers,
     admin: &mut dyn Admin,
-) -> Result<PartitionPlan> {
+) -> Result<Prepared> {
+    let (topology, view) = matched(written, config, handlers, admin, config.request_timeout)?;
     let sources = topology.external_source_topics();
     let globals = topology.global_topics();
     let sinks = topology.external_sink_topics();
@@ -43,7 +56,35 @@ pub(super) fn prepare(
     let plan = topology.plan(&config.application_id, &external)?;
     let dead_letters = dead_letter_topics(&plan, config, handlers, admin)?;
     create(&plan.internal_topics, &dead_letters, config, admin)?;
-    Ok(plan)
+    Ok(Prepared { topology, plan: Arc::new(plan), view })
+}
+
+/// The topology with the topics that its patterns match now, and the view that it makes.
+///
+/// # Errors
+/// `Invalid` where two patterns match a topic; `Retriable` where no broker answers.
+pub(super) fn matched(
+    written: &Arc<Topology>,
+    config: &StreamsConfig,
+    handlers: &ErrorHandlers,
+    admin: &mut dyn Admin,
+    timeout: Duration,
+) -> Result<(Arc<Topology>, Option<String>)> {
+    if written.patterns().next().is_none() {
+        return Ok((written.clone(), None));
+    }
+    let cluster = admin.topics(timeout)?;
+    let application_id = &config.application_id;
+    let dead_letters: BTreeSet<Arc<str>> =
+        cluster.keys().map(|topic| (handlers.topic)(application_id, topic)).collect();
+    let is_own =
+        |topic: &str| is_internal_topic(topic, application_id) || dead_letters.contains(topic);
+    let topology = written.matching(cluster.keys().map(String::as_str), is_own)?;
+    let sources: Vec<usize> = written.patterns().map(|(node, _)| node).collect();
+    let topics = sources.iter().flat_map(|node| topology.source_topics_of(*node));
+    let topics = topics.map(|topic| (&**topic.short(), cluster[&**topic.short()].partitions));
+    let view: Vec<String> = topics.map(|(name, count)| format!("{name}:{count}")).collect();
+    Ok((Arc::new(topology), Some(fingerprint(&view.join(" ")))))
 }
 
 fn dead_letter_topics(
@@ -116,10 +157,7 @@ fn create(
 }
 
 /// Answers sinks with a partitioner of their own; each topic is asked for once.
-pub(super) fn partition_counts(
-    admin: Box<dyn Admin>,
-    timeout: std::time::Duration,
-) -> PartitionCounts {
+pub(super) fn partition_counts(admin: Box<dyn Admin>, timeout: Duration) -> PartitionCounts {
     let state = Mutex::new((admin, BTreeMap::<String, i32>::new()));
     Arc::new(move |topic| {
         let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -85,7 +85,8 @@ impl TaskBuilder {
         for node in nodes {
             for topic in self.topology.source_topics_of(*node) {
                 let topic = topic.resolve(&self.settings.application_id);
-                if id.partition < self.plan.source_topics[&topic] {
+                let partitions = self.plan.source_topics.get(&topic);
+                if partitions.is_some_and(|partitions| id.partition < *partitions) {
                     sources.push((*node, TopicPartition::new(topic, id.partition)));
                 }
             }
@@ -162,7 +163,8 @@ impl TaskBuilder {
         let members = &self.subtopologies[id.subtopology as usize].nodes;
         let nodes = self.node_slots(members, partition_count);
         let sources = self.sources(id);
-        if sources.is_empty() {
+        // In the test driver topics join by and by; on a cluster there is no such task.
+        if sources.is_empty() && self.topology.patterns().next().is_none() {
             return Err(Error::invalid(format!("task {id} has no input partition")));
         }
         let local = |node: usize| {
@@ -223,6 +225,26 @@ impl TaskBuilder {
         task.init()?;
         task.open_cache_metrics();
         Ok(task)
+    }
+
+    /// The source by pattern that would read a topic; none for what the application makes for itself.
+    pub(crate) fn pattern_source_of(&self, task: &StreamTask, topic: &str) -> Option<usize> {
+        let is_dead_letters = task.dead_letter_topics.iter().any(|own| &**own == topic);
+        let source = self.topology.pattern_source_of(topic, &self.settings.application_id);
+        source.filter(|_| !is_dead_letters)
+    }
+
+    /// Lets a running task read one more topic, of a source by pattern.
+    pub(crate) fn add_input(&self, task: &mut StreamTask, node: usize, input: TopicPartition) {
+        let members = &self.subtopologies[task.id().subtopology as usize].nodes;
+        let source = members.iter().position(|member| *member == node).map(NodeIndex);
+        let source = source.expect("the source is a member of the task's subtopology");
+        let handlers = &self.settings.handlers;
+        task.slots.push(task.group.queues.iter().filter(|queue| queue.source == source).count());
+        task.group.add(source);
+        task.dead_letter_topics.push((handlers.topic)(&self.settings.application_id, &input.topic));
+        task.dead_letter_handles.push(None);
+        task.state.partitions.push(input);
     }
 
     /// Builds the task that feeds a global store, which it opens in `folder`.

@@ -30,6 +30,23 @@ pub(crate) struct Queue {
     idle_since: Option<Timestamp>,
 }
 
+impl Queue {
+    fn new(source: NodeIndex) -> Self {
+        Self {
+            source,
+            records: VecDeque::new(),
+            bytes: 0,
+            head: None,
+            partition_time: None,
+            consumed: None,
+            committed: (None, None),
+            is_dirty: false,
+            caught_up: false,
+            idle_since: None,
+        }
+    }
+}
+
 /// The queues of a task. Source: `PartitionGroup`.
 ///
 /// Of equal timestamps, too, the one comes first that Java would take: the queues lie in a heap like its `PriorityQueue`, so that they take turns.
@@ -55,25 +72,18 @@ struct Taken {
 
 impl PartitionGroup {
     pub(crate) fn new(sources: &[NodeIndex], max_task_idle: Option<Duration>) -> Self {
-        let queue = |source: &NodeIndex| Queue {
-            source: *source,
-            records: VecDeque::new(),
-            bytes: 0,
-            head: None,
-            partition_time: None,
-            consumed: None,
-            committed: (None, None),
-            is_dirty: false,
-            caught_up: false,
-            idle_since: None,
-        };
         Self {
-            queues: sources.iter().map(queue).collect(),
+            queues: sources.iter().map(|source| Queue::new(*source)).collect(),
             heap: Vec::with_capacity(sources.len()),
             filled: Vec::new(),
             taken: None,
             max_task_idle,
         }
+    }
+
+    /// Adds a queue behind the others.
+    pub(crate) fn add(&mut self, source: NodeIndex) {
+        self.queues.push(Queue::new(source));
     }
 
     pub(crate) fn push(&mut self, partition: usize, record: RawRecord) {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::topics::{TestInputTopic, TestOutputTopic};
 use crate::dlq::ErrorHandlers;
 use crate::error::{Error, Result};
-use crate::ids::TaskId;
+use crate::ids::{TaskId, TopicPartition};
 use crate::kafka::{OutgoingRecord, TopicHandle};
 use crate::record::{Headers, RawRecord};
 use crate::serdes::{DefaultSerde, Serde};
@@ -435,12 +435,21 @@ impl Inner {
             return Ok(true);
         }
         let Some(task) = &mut self.task else { return Ok(false) };
-        let index = task.partitions().iter().position(|source| &*source.topic == topic);
-        if let Some(index) = index {
-            self.uncommitted.push((index, record.clone()));
-            task.push(index, record);
-        }
-        Ok(index.is_some())
+        let known = task.partitions().iter().position(|source| &*source.topic == topic);
+        let index = match known {
+            Some(index) => index,
+            None => match self.builder.pattern_source_of(task, topic) {
+                Some(source) => {
+                    let input = TopicPartition::new(topic, TASK.partition);
+                    self.builder.add_input(task, source, input);
+                    task.partitions().len() - 1
+                }
+                None => return Ok(false),
+            },
+        };
+        self.uncommitted.push((index, record.clone()));
+        task.push(index, record);
+        Ok(true)
     }
 
     /// Processes everything that lies in queues, and what that produces for internal topics.
@@ -513,5 +522,45 @@ mod tests {
             .find(|(topic, _)| topic.ends_with("-changelog"))
             .unwrap();
         assert_eq!(changelog.1, 1);
+    }
+
+    struct Asking;
+
+    impl crate::Processor<String, String, String, String> for Asking {
+        fn process(
+            &mut self,
+            record: crate::Record<String, String>,
+            context: &mut crate::ProcessorContext<'_, '_, String, String>,
+        ) -> Result<()> {
+            if record.value == "commit" {
+                context.commit();
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_commit_that_a_processor_asks_for_is_due_until_it_is_made() {
+        let builder = StreamsBuilder::new();
+        builder
+            .stream::<String, String>("in")
+            .process::<String, String, _>(|| Asking, &[])
+            .to("out");
+        let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+        let mut inner = driver.inner.borrow_mut();
+        let requested = |inner: &Inner| inner.task.as_ref().unwrap().commit_requested();
+        for (value, wanted) in [("wait", false), ("commit", true)] {
+            let record = RawRecord {
+                offset: 0,
+                timestamp: Timestamp::from_millis(5),
+                key: Some(Bytes::from_static(b"k")),
+                value: Some(Bytes::from_static(value.as_bytes())),
+                headers: Headers::default(),
+            };
+            inner.process_batch("in", [record]).unwrap();
+            assert_eq!(requested(&inner), wanted, "{value}");
+        }
+        inner.commit().unwrap();
+        assert!(!requested(&inner));
     }
 }

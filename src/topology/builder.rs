@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use super::internal_topics::TopicName;
 use super::node::{NodeSpec, Role, TypeTag};
+use super::offset_reset::AutoOffsetReset;
 use super::state_store::{GlobalStoreSpec, StoreSpec};
+use super::topic_pattern::TopicPattern;
 use crate::error::{Error, Result};
 use crate::processor::{
-    ProcessorNode, ProcessorSupplier, SinkKind, SinkNode, SinkTopic, SourceNode, StreamPartitioner,
-    TimestampExtractor,
+    Node, ProcessorNode, ProcessorSupplier, ProcessorWrapper, SinkKind, SinkNode, SinkTopic,
+    SourceNode, StreamPartitioner, TimestampExtractor, WrappedNode, WrappedProcessorSupplier,
 };
 use crate::serdes::Serde;
 use crate::store::StoreBuilder;
@@ -28,17 +30,21 @@ pub struct Topology {
     pub(crate) source_changelogs: BTreeMap<Arc<str>, Arc<str>>,
     /// Groups of source nodes whose topics must have the same number of partitions.
     pub(crate) copartition_groups: Vec<Vec<usize>>,
+    /// What stands around each processor.
+    wrapper: Option<Arc<dyn ProcessorWrapper>>,
 }
 
 /// Optional settings of a source node.
 pub struct SourceOptions<K, V> {
     /// Takes the event time out of the record; without one it is the record's timestamp.
     pub timestamp_extractor: Option<Arc<dyn TimestampExtractor<K, V>>>,
+    /// Where to begin in a partition of which nothing is committed; without one, at its first record. Global stores always begin there.
+    pub offset_reset: Option<AutoOffsetReset>,
 }
 
 impl<K, V> Default for SourceOptions<K, V> {
     fn default() -> Self {
-        Self { timestamp_extractor: None }
+        Self { timestamp_extractor: None, offset_reset: None }
     }
 }
 
@@ -62,6 +68,15 @@ impl Topology {
     /// An empty topology.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty topology whose processors are wrapped as `wrapper` says. Source: `Topology(TopologyConfig)` with `processor.wrapper.class`.
+    pub fn with_processor_wrapper(wrapper: impl ProcessorWrapper) -> Self {
+        Self::wrapped_by(Some(Arc::new(wrapper)))
+    }
+
+    pub(crate) fn wrapped_by(wrapper: Option<Arc<dyn ProcessorWrapper>>) -> Self {
+        Self { wrapper, ..Self::default() }
     }
 
     /// Adds a node that reads `topics`.
@@ -97,7 +112,17 @@ impl Topology {
             return Err(Error::invalid(format!("source \"{name}\" names no topic")));
         }
         for node in &self.nodes {
-            let Role::Source { topics: taken, .. } = &node.role else { continue };
+            let Role::Source { topics: taken, pattern, .. } = &node.role else { continue };
+            let mut external = topics.iter().filter_map(TopicName::external);
+            if let Some(pattern) = pattern
+                && let Some(topic) = external.find(|topic| pattern.matches(topic))
+            {
+                return Err(Error::invalid(format!(
+                    "topic \"{topic}\" of source \"{name}\" matches pattern \"{}\" of source \"{}\"",
+                    pattern.as_str(),
+                    node.name
+                )));
+            }
             if let Some(topic) = topics.iter().find(|topic| taken.contains(topic)) {
                 return Err(Error::invalid(format!(
                     "topic \"{}\" of source \"{name}\" is already read by source \"{}\"; use that one's stream twice instead",
@@ -106,12 +131,28 @@ impl Topology {
                 )));
             }
         }
-        let extractor = options.timestamp_extractor;
+        self.add_source_node(name, topics, None, key_serde, value_serde, options)
+    }
+
+    pub(super) fn add_source_node<K, V>(
+        &mut self,
+        name: &str,
+        topics: Vec<TopicName>,
+        pattern: Option<TopicPattern>,
+        key_serde: Serde<K>,
+        value_serde: Serde<V>,
+        options: SourceOptions<K, V>,
+    ) -> Result<usize>
+    where
+        K: Clone + Send + 'static,
+        V: Clone + Send + 'static,
+    {
+        let SourceOptions { timestamp_extractor: extractor, offset_reset } = options;
         let factory = Arc::new(move || {
             Box::new(SourceNode::new(key_serde.clone(), value_serde.clone(), extractor.clone()))
                 as Box<_>
         });
-        let role = Role::Source { topics, factory };
+        let role = Role::Source { topics, pattern, offset_reset, factory };
         self.add_node(name, role, &[], None, Some(TypeTag::of::<K, V>()))
     }
 
@@ -130,9 +171,33 @@ impl Topology {
         KOut: 'static,
         VOut: 'static,
     {
-        let brought = supplier.stores();
+        let wrapped = self.wrapper.as_ref().and_then(|wrapper| wrapper.wrap(name));
+        self.add_processor_of(name, supplier, parents, stores, wrapped)
+    }
+
+    fn add_processor_of<KIn, VIn, KOut, VOut, S>(
+        &mut self,
+        name: &str,
+        supplier: S,
+        parents: &[&str],
+        stores: &[&str],
+        wrapped: Option<Arc<dyn WrappedProcessorSupplier>>,
+    ) -> Result<()>
+    where
+        S: ProcessorSupplier<KIn, VIn, KOut, VOut>,
+        KIn: 'static,
+        VIn: 'static,
+        KOut: 'static,
+        VOut: 'static,
+    {
+        let mut brought = supplier.stores();
+        brought.extend(wrapped.iter().flat_map(|wrapped| wrapped.stores()));
         let factory = Arc::new(move || {
-            Box::new(ProcessorNode::<_, KIn, VIn, KOut, VOut>::new(supplier.get())) as Box<_>
+            let node = ProcessorNode::<_, KIn, VIn, KOut, VOut>::new(supplier.get());
+            match &wrapped {
+                None => Box::new(node) as Box<dyn Node>,
+                Some(wrapped) => Box::new(WrappedNode::<_, KIn, VIn>::new(node, wrapped.get())),
+            }
         });
         let input = Some(TypeTag::of::<KIn, VIn>());
         let output = Some(TypeTag::of::<KOut, VOut>());
@@ -270,7 +335,7 @@ impl Topology {
             feed;
         let topics = vec![TopicName::External(topic.into())];
         let source = self.add_source_of(&source_name, topics, key_serde, value_serde, options)?;
-        self.add_processor(&processor_name, supplier, &[&source_name], &[])?;
+        self.add_processor_of(&processor_name, supplier, &[&source_name], &[], None)?;
         let processor = self.nodes.len() - 1;
         for node in [source, processor] {
             self.nodes[node].global = true;
@@ -302,7 +367,7 @@ impl Topology {
         let store = builder.name().clone();
         let topics = vec![TopicName::External(topic.as_str().into())];
         self.add_source_of(&source_name, topics, key_serde, value_serde, options)?;
-        self.add_processor(&processor_name, supplier, &[&source_name], &[])?;
+        self.add_processor_of(&processor_name, supplier, &[&source_name], &[], None)?;
         self.add_state_store(builder, &[&processor_name])?;
         self.use_source_as_changelog(&store, &topic);
         Ok(())

@@ -35,10 +35,7 @@ impl Topology {
         let mut topics = Vec::new();
         for node in self.nodes.iter().filter(|node| !node.global) {
             if let Role::Source { topics: names, .. } = &node.role {
-                topics.extend(names.iter().filter_map(|name| match name {
-                    TopicName::External(name) => Some(name.clone()),
-                    TopicName::Internal(_) => None,
-                }));
+                topics.extend(names.iter().filter_map(TopicName::external).cloned());
             }
         }
         topics
@@ -93,7 +90,10 @@ impl Topology {
     /// given: the topics of the cluster are not known. Source: `TopologyTestDriver`.
     pub(crate) fn plan_without_cluster(&self, application_id: &str) -> Result<PartitionPlan> {
         let external = self.external_source_topics().into_iter().map(|topic| (topic, 1)).collect();
-        Ok(self.plan_of(application_id, &self.partition_counts(&external)?))
+        let mut counts = self.partition_counts(&external)?;
+        // Behind a pattern that matches nothing yet, a repartition topic would have no partition.
+        counts.values_mut().for_each(|count| *count = (*count).max(1));
+        Ok(self.plan_of(application_id, &counts))
     }
 
     fn partition_counts(
@@ -125,7 +125,7 @@ impl Topology {
 
     fn plan_of(&self, application_id: &str, counts: &BTreeMap<TopicName, i32>) -> PartitionPlan {
         let mut plan = PartitionPlan::default();
-        for (name, count) in counts {
+        for (name, count) in counts.iter().filter(|(_, count)| **count > 0) {
             let resolved = name.resolve(application_id);
             if matches!(name, TopicName::Internal(_)) {
                 let (name, configs) = (resolved.clone(), repartition_configs());
@@ -146,7 +146,8 @@ impl Topology {
                     continue;
                 }
                 let used = self.users_of(name).any(|user| subtopology.nodes.contains(&user));
-                if let Some(configs) = store.builder.changelog().filter(|_| used) {
+                let configs = store.builder.changelog().filter(|_| used && tasks > 0);
+                if let Some(configs) = configs {
                     let name = changelog_topic(application_id, name);
                     plan.internal_topics.push(InternalTopic { name, partitions: tasks, configs });
                 }
@@ -179,12 +180,14 @@ impl Topology {
                 let topic = TopicName::Internal((*name).clone());
                 let writes = |node: &usize| matches!(&self.nodes[*node].role, Role::Sink { topic: Some(sink), .. } if *sink == topic);
                 let writers = subtopologies.iter().filter(|sub| sub.nodes.iter().any(writes));
-                let upstream = writers
+                let sources: Vec<&TopicName> = writers
                     .flat_map(|sub| sub.nodes.iter())
                     .flat_map(|node| self.source_topics_of(*node))
-                    .filter_map(|source| counts.get(source))
-                    .max();
-                if let Some(count) = upstream.copied() {
+                    .collect();
+                let upstream = sources.iter().filter_map(|source| counts.get(*source)).max();
+                // Patterns that match nothing yet have no source topic: nothing will be written until they do.
+                let nothing = (sources.is_empty() && self.patterns().next().is_some()).then_some(0);
+                if let Some(count) = upstream.copied().or(nothing) {
                     counts.insert(topic, count);
                     progress = true;
                 }

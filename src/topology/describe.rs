@@ -106,6 +106,9 @@ impl Topology {
         let node = &self.nodes[index];
         let name = &node.name;
         match &node.role {
+            Role::Source { pattern: Some(pattern), .. } => {
+                format!("Source: {name} (topics: {})\n      --> {after}", pattern.as_str())
+            }
             Role::Source { topics, .. } => {
                 let topics: Vec<Arc<str>> =
                     topics.iter().map(|topic| topic.short().clone()).collect();

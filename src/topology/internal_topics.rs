@@ -21,6 +21,14 @@ impl TopicName {
         }
     }
 
+    /// The name of a topic of the user.
+    pub(crate) fn external(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::External(name) => Some(name),
+            Self::Internal(_) => None,
+        }
+    }
+
     /// The name on the cluster.
     pub(crate) fn resolve(&self, application_id: &str) -> Arc<str> {
         match self {

@@ -4,6 +4,8 @@ use std::any::{TypeId, type_name};
 use std::sync::Arc;
 
 use super::internal_topics::TopicName;
+use super::offset_reset::AutoOffsetReset;
+use super::topic_pattern::TopicPattern;
 pub(crate) use crate::processor::PartitionCounts;
 use crate::processor::{Node, Source};
 
@@ -36,8 +38,11 @@ pub(crate) type SinkFactory =
 
 #[derive(Clone)]
 pub(crate) enum Role {
+    /// Where a pattern is given, `topics` are those that it matched (`Topology::matching`).
     Source {
         topics: Vec<TopicName>,
+        pattern: Option<TopicPattern>,
+        offset_reset: Option<AutoOffsetReset>,
         factory: Arc<dyn Fn() -> Box<dyn Source> + Send + Sync>,
     },
     Processor {

@@ -43,12 +43,16 @@ struct RefusingClients {
 }
 
 impl KafkaClients for RefusingClients {
-    fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>> {
+    fn membership_with_view(
+        &self,
+        topics: &[Arc<str>],
+        view: Option<&str>,
+    ) -> Result<Box<dyn Membership>> {
         let tally = Arc::clone(&self.tally);
         tally.joins.fetch_add(1, Ordering::SeqCst);
         let members = tally.members.fetch_add(1, Ordering::SeqCst) + 1;
         tally.members_max.fetch_max(members, Ordering::SeqCst);
-        Ok(Box::new(CountedMember { inner: self.inner.membership(topics)?, tally }))
+        Ok(Box::new(CountedMember { inner: self.inner.membership_with_view(topics, view)?, tally }))
     }
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {
         self.inner.consumer(purpose)

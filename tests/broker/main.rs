@@ -4,6 +4,7 @@
 
 mod aborts;
 mod interop;
+mod patterns;
 mod queries;
 mod reader;
 mod runtime;

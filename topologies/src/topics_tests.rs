@@ -29,14 +29,19 @@ impl Admin for MemoryCluster {
     fn describe_topics(
         &mut self,
         topics: &[&str],
-        _: Duration,
+        timeout: Duration,
     ) -> Result<BTreeMap<String, TopicDescription>> {
-        let found = self.topics.values().filter(|topic| topics.contains(&topic.name.as_str()));
+        let mut all = self.topics(timeout)?;
+        all.retain(|name, _| topics.contains(&name.as_str()));
+        Ok(all)
+    }
+
+    fn topics(&mut self, _: Duration) -> Result<BTreeMap<String, TopicDescription>> {
         let describe = |topic: &NewTopic| TopicDescription {
             partitions: topic.partitions,
             replication_factor: topic.replication_factor,
         };
-        Ok(found.map(|topic| (topic.name.clone(), describe(topic))).collect())
+        Ok(self.topics.values().map(|topic| (topic.name.clone(), describe(topic))).collect())
     }
 
     fn create_topics(&mut self, topics: &[NewTopic], _: Duration) -> Result<()> {

@@ -187,6 +187,10 @@ impl ClusterAdmin {
 }
 
 impl Admin for ClusterAdmin {
+    fn topics(&mut self, timeout: Duration) -> Result<BTreeMap<String, TopicDescription>> {
+        Ok(self.cluster(timeout)?.1)
+    }
+
     fn describe_topics(
         &mut self,
         topics: &[&str],

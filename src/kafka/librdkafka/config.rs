@@ -147,10 +147,11 @@ impl ClientSettings {
     }
 
     /// Properties of the group member.
-    pub(super) fn membership_properties(&self) -> Properties {
+    pub(super) fn membership_properties(&self, view: Option<&str>) -> Properties {
+        let view = view.map_or_else(String::new, |view| format!("view.{view}-"));
         let mut properties = match self.application_server.as_str() {
-            "" => self.base("membership"),
-            address => self.base(&format!("membership@{address}")),
+            "" => self.base(&format!("{view}membership")),
+            address => self.base(&format!("{view}membership@{address}")),
         };
         add(&mut properties, DEFAULT_CONSUMER);
         extend(&mut properties, &self.common);
@@ -288,5 +289,19 @@ mod tests {
         let mut settings = ClientSettings::new("127.0.0.1:9092", "app");
         settings.heartbeat_interval = Duration::from_secs(4);
         assert!(settings.validate().is_err());
+    }
+
+    #[test]
+    fn a_members_name_tells_its_view_and_its_address() {
+        let mut settings = ClientSettings::new("127.0.0.1:9092", "app");
+        for (address, view) in
+            [("", None), ("host:1", None), ("", Some("7f")), ("host:1", Some("7f"))]
+        {
+            settings.application_server = address.to_owned();
+            let name = &settings.membership_properties(view)["client.id"];
+            assert_eq!(crate::kafka::view(name), view, "{name}");
+            let told = crate::kafka::application_server(name).unwrap_or_default();
+            assert_eq!(told, address, "{name}");
+        }
     }
 }

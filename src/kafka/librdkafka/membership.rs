@@ -42,8 +42,12 @@ struct Group {
 }
 
 impl ClassicMember {
-    pub(super) fn join(settings: &ClientSettings, topics: &[Arc<str>]) -> Result<Self> {
-        let properties = settings.membership_properties();
+    pub(super) fn join(
+        settings: &ClientSettings,
+        topics: &[Arc<str>],
+        view: Option<&str>,
+    ) -> Result<Self> {
+        let properties = settings.membership_properties(view);
         let client = Client::new(RDKafkaType::RD_KAFKA_CONSUMER, &properties)?;
         let topics: Vec<TopicPartition> =
             topics.iter().map(|topic| TopicPartition::new(Arc::clone(topic), -1)).collect();
@@ -56,9 +60,12 @@ impl ClassicMember {
             error::check(ffi::rd_kafka_poll_set_consumer(client.rk()), || {
                 "cannot redirect the member's main queue".into()
             })?;
-            error::check(ffi::rd_kafka_subscribe(client.rk(), list.as_ptr()), || {
-                format!("subscribing to {} topics", topics.len())
-            })?;
+            // Of no topic, which librdkafka refuses, there is nothing to be a member for.
+            if !topics.is_empty() {
+                error::check(ffi::rd_kafka_subscribe(client.rk(), list.as_ptr()), || {
+                    format!("subscribing to {} topics", topics.len())
+                })?;
+            }
         }
         let snapshot = Arc::new(GroupSnapshot::outside());
         let owned = Mutex::new(Arc::clone(&snapshot));

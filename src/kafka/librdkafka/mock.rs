@@ -114,8 +114,12 @@ impl MockClients {
 }
 
 impl KafkaClients for MockClients {
-    fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>> {
-        self.clients.membership(topics)
+    fn membership_with_view(
+        &self,
+        topics: &[Arc<str>],
+        view: Option<&str>,
+    ) -> Result<Box<dyn Membership>> {
+        self.clients.membership_with_view(topics, view)
     }
 
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {
@@ -139,6 +143,10 @@ struct MockAdmin {
 }
 
 impl Admin for MockAdmin {
+    fn topics(&mut self, timeout: Duration) -> Result<BTreeMap<String, TopicDescription>> {
+        self.real.topics(timeout)
+    }
+
     fn describe_topics(
         &mut self,
         topics: &[&str],

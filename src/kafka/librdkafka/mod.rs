@@ -48,8 +48,12 @@ impl LibrdkafkaClients {
 }
 
 impl KafkaClients for LibrdkafkaClients {
-    fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>> {
-        Ok(Box::new(membership::ClassicMember::join(&self.settings, topics)?))
+    fn membership_with_view(
+        &self,
+        topics: &[Arc<str>],
+        view: Option<&str>,
+    ) -> Result<Box<dyn Membership>> {
+        Ok(Box::new(membership::ClassicMember::join(&self.settings, topics, view)?))
     }
 
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {

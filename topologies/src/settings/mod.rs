@@ -250,6 +250,8 @@ impl Settings {
             task_timeout: ms(kafka.task_timeout_ms),
             request_timeout: ms(kafka.default_api_timeout_ms),
             repartition_purge_interval: ms(kafka.repartition_purge_interval_ms),
+            // No topology of this application reads by a pattern.
+            metadata_max_age: ms(300_000),
             processing_retries: kafka.processing_retries,
             client: self.client.clone(),
             consumer: self.consumer.clone(),
