@@ -41,6 +41,7 @@ fn store(engine: Box<dyn Engine>, cache_bytes_max: usize) -> TransactionalStore 
             key: i.to_be_bytes().to_vec().into(),
             value: Some(VALUE.to_vec().into()),
             timestamp: Default::default(),
+            headers: Default::default(),
         })
         .collect();
     store.restore(&records, KEYS as i64).expect("an empty store takes records");

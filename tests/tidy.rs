@@ -161,6 +161,43 @@ fn the_tree_names_no_machine() {
 }
 
 #[test]
+fn the_table_for_movers_names_tests_that_exist() {
+    let text = read(&root().join("docs/from-kafka-streams.md"));
+    let operations = text.split("\n## ").find(|part| part.starts_with("Operations"));
+    let operations = operations.expect("the page has a part \"Operations\"");
+    let tests: Vec<String> =
+        rust_files(&["src", "tests"]).iter().map(|file| read(&root().join(file))).collect();
+    let exists = |name: &str| tests.iter().any(|text| text.contains(&format!("fn {name}(")));
+    let is_example = |name: &str| root().join(format!("examples/{name}.rs")).exists();
+    let mut found = String::new();
+    for row in operations.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let tests = last_cell(row);
+        let named = quoted(tests);
+        for (before, name) in &named {
+            let known = if before.ends_with("example ") { is_example(name) } else { exists(name) };
+            if !known {
+                let _ = writeln!(found, "{name}, of the row {row}");
+            }
+        }
+        if named.is_empty() && !tests.starts_with("conformance") && !row.contains("**not yet**") {
+            let _ = writeln!(found, "no test of the row {row}");
+        }
+    }
+    check("a row of docs/from-kafka-streams.md names a test or example that exists", &found);
+}
+
+/// The last cell of a table's row.
+fn last_cell(row: &str) -> &str {
+    row.trim_end_matches('|').rsplit('|').next().unwrap_or("").trim()
+}
+
+/// What stands between back-ticks, each with the text before it.
+fn quoted(text: &str) -> Vec<(&str, &str)> {
+    let parts: Vec<&str> = text.split('`').collect();
+    parts.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
+}
+
+#[test]
 fn the_checks_find_what_they_look_for() {
     let text =
         "use crate::{error::{Error, Kind}, Record};\nlet x = crate::time::now(); // crate::no";
@@ -172,6 +209,8 @@ fn the_checks_find_what_they_look_for() {
     );
     assert!(names_a_machine(concat!("see /ho", "me/someone/project")));
     assert!(!names_a_machine("GET /work/items"));
+    let row = "| 1 | `a` | b | conformance; `c`; example `d` |";
+    assert_eq!(quoted(last_cell(row)), [("conformance; ", "c"), ("; example ", "d")]);
     assert!(allowed("runtime").contains(&"kafka".to_owned()));
     assert!(!allowed("runtime").contains(&"dsl".to_owned()));
 }

@@ -364,9 +364,9 @@ impl RestoreThread {
             if limit.is_some_and(|limit| raw.offset >= limit) {
                 return;
             }
-            if let Some(key) = raw.key {
-                let (value, timestamp) = (raw.value, raw.timestamp);
-                records.push(ChangelogRecord { key, value, timestamp });
+            if let Some(key) = raw.key.clone() {
+                let RawRecord { value, timestamp, headers, .. } = raw;
+                records.push(ChangelogRecord { key, value, timestamp, headers });
             }
         };
         let drained = self.consumer.drain(slot, BATCH_RECORDS, &mut take)?;

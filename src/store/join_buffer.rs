@@ -340,6 +340,7 @@ impl<K: 'static, V: 'static> StateStore for JoinBuffer<K, V> {
             key: Bytes::from_static(STREAM_TIME),
             value: Some(Bytes::copy_from_slice(&time.to_be_bytes())),
             timestamp: Timestamp::default(),
+            headers: Headers::default(),
         });
         self.rows.restore(&records, position)
     }
@@ -399,7 +400,7 @@ mod tests {
     impl ChangelogWriter for Log {
         fn write(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp) -> Result<()> {
             let (key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
-            self.0.push(ChangelogRecord { key, value, timestamp });
+            self.0.push(ChangelogRecord { key, value, timestamp, headers: Headers::default() });
             Ok(())
         }
     }

@@ -7,6 +7,7 @@
 
 mod builder;
 mod codec;
+mod headers;
 mod join_buffer;
 mod key_value;
 mod key_value_view;
@@ -44,6 +45,8 @@ use crate::time::Timestamp;
 use segmented_state_store::segmented_state_store;
 
 pub use builder::{StoreBuilder, StoreKind};
+pub(crate) use headers::KeepsHeaders;
+pub use headers::{ValueAndHeaders, value_and_headers_serde};
 pub(crate) use join_buffer::{Buffered, JoinBuffer};
 pub use key_value::{KeyValueIter, KeyValueStore};
 pub use key_value_view::{
@@ -234,6 +237,8 @@ pub struct ChangelogRecord {
     pub value: Option<Bytes>,
     /// The record's timestamp.
     pub timestamp: Timestamp,
+    /// The record's headers, for stores that keep them.
+    pub headers: Headers,
 }
 
 /// A store as its task manages it, whatever its type. Called by the task only; see the module doc for the life of a write.

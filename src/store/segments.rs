@@ -22,6 +22,7 @@ use super::{
     TransactionalStore, TransactionalStoreOptions,
 };
 use crate::error::{Error, Result};
+use crate::record::Headers;
 use crate::time::Timestamp;
 
 /// Segments are no shorter. Source: `Stores.defaultSegmentInterval`.
@@ -365,7 +366,7 @@ impl SegmentedStore {
             self.write_row(parts);
             let mut push = |row: &[u8], value: Option<Bytes>| {
                 let (key, timestamp) = (Bytes::copy_from_slice(row), record.timestamp);
-                rows.push(ChangelogRecord { key, value, timestamp });
+                rows.push(ChangelogRecord { key, value, timestamp, headers: Headers::default() });
             };
             push(&self.row, record.value.clone());
             if self.order == RowOrder::TimeFirstIndexed {
@@ -381,6 +382,7 @@ impl SegmentedStore {
             key: Bytes::from_static(MARKER),
             value: Some(encode_marker(&state).into()),
             timestamp: Timestamp::default(),
+            headers: Headers::default(),
         });
         self.store.restore(&rows, position)?;
         self.expire_segments()

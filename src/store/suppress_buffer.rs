@@ -504,6 +504,7 @@ mod tests {
                 key: key.into(),
                 value: value.map(Into::into),
                 timestamp: Timestamp::default(),
+                headers: Headers::default(),
             })
             .collect();
         other.restore(&records, 3).unwrap();

@@ -609,6 +609,7 @@ mod tests {
             key: Bytes::from(key),
             value: value.map(Bytes::from),
             timestamp: Timestamp::from_millis(millis),
+            headers: crate::record::Headers::default(),
         };
         let records = [
             record("b", Some("1"), 1),

@@ -46,7 +46,7 @@ impl TopologyTestDriver {
 pub(super) fn records_of(raw: Option<&VecDeque<RawRecord>>) -> Vec<ChangelogRecord> {
     let record = |raw: &RawRecord| {
         let (key, value, timestamp) = (raw.key.clone()?, raw.value.clone(), raw.timestamp);
-        Some(ChangelogRecord { key, value, timestamp })
+        Some(ChangelogRecord { key, value, timestamp, headers: raw.headers.clone() })
     };
     raw.into_iter().flatten().filter_map(record).collect()
 }

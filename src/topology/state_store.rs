@@ -7,8 +7,8 @@ use super::internal_topics::key_value_changelog_configs;
 use crate::error::Result;
 use crate::serdes::{DefaultSerde, Serde};
 use crate::store::{
-    Engine, KeyValueStore, StateStore, StoreBuilder, StoreKind, Timer, TransactionalStoreOptions,
-    ValueFormat, timer_serde,
+    Engine, KeepsHeaders, KeyValueStore, StateStore, StoreBuilder, StoreKind, Timer,
+    TransactionalStoreOptions, ValueAndHeaders, ValueFormat, timer_serde,
 };
 
 /// Entry to the store builders. Source: `org.apache.kafka.streams.state.Stores`.
@@ -23,6 +23,44 @@ impl Stores {
         V: DefaultSerde + Clone + Send,
     {
         Self::key_value_store_with(name, timer_serde(K::serde()), V::serde())
+    }
+
+    /// A persistent key-value store that keeps timestamp and headers with every value, of types that know their serdes. Source:
+    /// `timestampedKeyValueStoreWithHeadersBuilder` (KIP-1271).
+    ///
+    /// ```
+    /// use kstreams::store::{KeyValueStore, ValueAndHeaders};
+    /// use kstreams::{Processor, ProcessorContext, Record, Result, Stores, StreamsBuilder};
+    ///
+    /// struct Keep;
+    ///
+    /// impl Processor<String, i64, String, i64> for Keep {
+    ///     fn process(
+    ///         &mut self,
+    ///         record: Record<String, i64>,
+    ///         context: &mut ProcessorContext<'_, '_, String, i64>,
+    ///     ) -> Result<()> {
+    ///         let Record { key, value, timestamp, headers } = record;
+    ///         let handle = context.state_store::<KeyValueStore<String, ValueAndHeaders<i64>>>("kept")?;
+    ///         let kept = ValueAndHeaders { value, headers };
+    ///         context.store(handle).put_with_timestamp(&key, &kept, timestamp)
+    ///     }
+    /// }
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.add_state_store(Stores::key_value_store_with_headers::<String, i64>("kept"));
+    /// builder.stream::<String, i64>("in").process::<String, i64, _>(|| Keep, &["kept"]);
+    /// assert!(builder.build().is_ok());
+    /// ```
+    pub fn key_value_store_with_headers<K, V>(
+        name: &str,
+    ) -> KeyValueStoreBuilder<K, ValueAndHeaders<V>>
+    where
+        K: DefaultSerde + Clone + Send,
+        V: DefaultSerde + Clone + Send,
+    {
+        let builder = Self::key_value_store::<K, ValueAndHeaders<V>>(name).timestamped();
+        KeyValueStoreBuilder { keeps_headers: true, ..builder }
     }
 
     /// A persistent key-value store of types that know their serdes.
@@ -46,6 +84,7 @@ impl Stores {
             value_serde,
             kind: StoreKind::Persistent,
             format: ValueFormat::Plain,
+            keeps_headers: false,
             logging: Some(BTreeMap::new()),
             caching: false,
         }
@@ -59,6 +98,8 @@ pub struct KeyValueStoreBuilder<K, V> {
     value_serde: Serde<V>,
     kind: StoreKind,
     format: ValueFormat,
+    /// The values are `ValueAndHeaders`.
+    keeps_headers: bool,
     logging: Option<BTreeMap<String, String>>,
     caching: bool,
 }
@@ -138,7 +179,8 @@ where
         };
         let (key_serde, value_serde) = (self.key_serde.clone(), self.value_serde.clone());
         let store = KeyValueStore::open(self.name.clone(), key_serde, value_serde, engine, options);
-        Ok(Box::new(store.with_topic(topic.clone())))
+        let store = store.with_topic(topic.clone());
+        Ok(if self.keeps_headers { Box::new(KeepsHeaders(store)) } else { Box::new(store) })
     }
 }
 

@@ -9,8 +9,9 @@ use super::state_store::Stores;
 use crate::error::{Error, Result};
 use crate::serdes::{DefaultSerde, Serde};
 use crate::store::{
-    Engine, RowOrder, SegmentedStoreOptions, SessionStore, StateStore, StoreBuilder, StoreKind,
-    TransactionalStoreOptions, ValueFormat, WindowStore, WindowStoreOptions,
+    Engine, KeepsHeaders, RowOrder, SegmentedStoreOptions, SessionStore, StateStore, StoreBuilder,
+    StoreKind, TransactionalStoreOptions, ValueAndHeaders, ValueFormat, WindowStore,
+    WindowStoreOptions,
 };
 
 impl Stores {
@@ -45,6 +46,37 @@ impl Stores {
         }
     }
 
+    /// A persistent window store that keeps timestamp and headers with every value, of types that know their serdes. Source:
+    /// `timestampedWindowStoreWithHeadersBuilder` (KIP-1271).
+    pub fn window_store_with_headers<K, V>(
+        name: &str,
+        retention: Duration,
+        window_size: Duration,
+    ) -> WindowStoreBuilder<K, ValueAndHeaders<V>>
+    where
+        K: DefaultSerde + Clone + Send,
+        V: DefaultSerde + Clone + Send,
+    {
+        let mut builder = Self::window_store(name, retention, window_size).timestamped();
+        builder.settings.keeps_headers = true;
+        builder
+    }
+
+    /// A persistent session store that keeps headers with every aggregate, of types that know their serdes. Source:
+    /// `sessionStoreWithHeadersBuilder` (KIP-1271).
+    pub fn session_store_with_headers<K, V>(
+        name: &str,
+        retention: Duration,
+    ) -> SessionStoreBuilder<K, ValueAndHeaders<V>>
+    where
+        K: DefaultSerde + Clone + Send,
+        V: DefaultSerde + Clone + Send,
+    {
+        let mut builder = Self::session_store(name, retention);
+        builder.settings.keeps_headers = true;
+        builder
+    }
+
     /// A persistent session store of types that know their serdes, which keeps sessions for `retention` after the newest one ended.
     pub fn session_store<K, V>(name: &str, retention: Duration) -> SessionStoreBuilder<K, V>
     where
@@ -73,6 +105,8 @@ struct Settings {
     additional: Duration,
     kind: StoreKind,
     order: RowOrder,
+    /// The values are `ValueAndHeaders`.
+    keeps_headers: bool,
     logging: Option<BTreeMap<String, String>>,
     caching: bool,
 }
@@ -85,9 +119,14 @@ impl Settings {
             additional: Duration::ZERO,
             kind: StoreKind::Persistent,
             order: RowOrder::default(),
+            keeps_headers: false,
             logging: Some(BTreeMap::new()),
             caching: false,
         }
+    }
+
+    fn finish(&self, store: impl StateStore) -> Box<dyn StateStore> {
+        if self.keeps_headers { Box::new(KeepsHeaders(store)) } else { Box::new(store) }
     }
 
     fn changelog(&self) -> Option<BTreeMap<String, String>> {
@@ -225,7 +264,7 @@ where
         let (key_serde, value_serde) = (self.key_serde.clone(), self.value_serde.clone());
         let name = self.settings.name.clone();
         let store = WindowStore::open(name, key_serde, value_serde, engine, options)?;
-        Ok(Box::new(store.with_topic(topic.clone())))
+        Ok(self.settings.finish(store.with_topic(topic.clone())))
     }
 }
 
@@ -271,7 +310,7 @@ where
         let (key_serde, value_serde) = (self.key_serde.clone(), self.value_serde.clone());
         let name = self.settings.name.clone();
         let store = SessionStore::open(name, key_serde, value_serde, engine, options)?;
-        Ok(Box::new(store.with_topic(topic.clone())))
+        Ok(self.settings.finish(store.with_topic(topic.clone())))
     }
 }
 

@@ -216,6 +216,7 @@ impl<'a> Run<'a> {
                     key: key.into(),
                     value: value.map(Bytes::from),
                     timestamp: Timestamp::from_millis(millis),
+                    headers: kstreams::Headers::default(),
                 }
             })
             .collect();

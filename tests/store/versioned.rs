@@ -7,7 +7,7 @@ use std::time::Duration;
 use kstreams::store::{
     ChangelogRecord, ChangelogWriter, PutResult, StateStore, StoreBuilder, VersionedKeyValueStore,
 };
-use kstreams::{Stores, Timestamp};
+use kstreams::{Headers, Stores, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -107,7 +107,7 @@ impl ChangelogWriter for Log {
         timestamp: Timestamp,
     ) -> kstreams::Result<()> {
         let (key, value) = (key.to_vec().into(), value.map(|value| value.to_vec().into()));
-        self.0.push(ChangelogRecord { key, value, timestamp });
+        self.0.push(ChangelogRecord { key, value, timestamp, headers: Headers::default() });
         Ok(())
     }
 }

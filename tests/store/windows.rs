@@ -10,7 +10,7 @@ use kstreams::store::{
     ChangelogRecord, ChangelogWriter, Direction, RowOrder, SegmentedStoreOptions, SessionStore,
     StateStore, TransactionalStoreOptions, ValueFormat, WindowStore, WindowStoreOptions,
 };
-use kstreams::{Timestamp, Window};
+use kstreams::{Headers, Timestamp, Window};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -106,7 +106,7 @@ impl ChangelogWriter for Changelog {
     ) -> kstreams::Result<()> {
         self.0.retain(|record| record.key != key);
         let (key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
-        self.0.push(ChangelogRecord { key, value, timestamp });
+        self.0.push(ChangelogRecord { key, value, timestamp, headers: Headers::default() });
         Ok(())
     }
 }

@@ -5,9 +5,11 @@
 mod aggregates;
 mod beyond;
 mod cogroup;
+mod context;
 mod dead_letters;
 mod describe;
 mod foreign_key;
+mod headers;
 mod join_model;
 mod lifecycle;
 mod operators;

@@ -23,6 +23,7 @@ use super::{
     TransactionalStoreOptions, ValueFormat,
 };
 use crate::error::{Error, Result};
+use crate::record::Headers;
 use crate::serdes::Serde;
 use crate::telemetry::StoreFigures;
 use crate::time::Timestamp;
@@ -84,7 +85,8 @@ impl PutLog {
     fn push(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp) {
         if self.is_logged {
             let (key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
-            let record = ChangelogRecord { key, value, timestamp };
+            let headers = Headers::default();
+            let record = ChangelogRecord { key, value, timestamp, headers };
             self.bytes += bytes_of(&record);
             self.records.push(record);
         }
@@ -218,7 +220,7 @@ impl<K: 'static, V: 'static> StateStore for VersionedKeyValueStore<K, V> {
 
     fn write_changelog(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<usize> {
         self.history.rows.refuse_open_record("writing the changelog of")?;
-        for ChangelogRecord { key, value, timestamp } in &self.log.records {
+        for ChangelogRecord { key, value, timestamp, .. } in &self.log.records {
             changelog.write(key, value.as_deref(), *timestamp)?;
         }
         Ok(self.log.records.len())
@@ -257,7 +259,7 @@ impl<K: 'static, V: 'static> StateStore for VersionedKeyValueStore<K, V> {
                 self.uncommitted_bytes()
             )));
         }
-        for ChangelogRecord { key, value, timestamp } in records {
+        for ChangelogRecord { key, value, timestamp, .. } in records {
             // One that is too old was too old before, or has been put already.
             let _ = self.history.put(key, value.as_deref(), timestamp.as_millis())?;
         }
