@@ -1,11 +1,12 @@
-//! What a processor learns of its record, its task and the time.
+//! What a processor learns of its record, its task and the time, and where that time comes from.
 
 use std::time::Duration;
 
+use kstreams::processor::{NegativeTimestamp, TimestampExtractor};
 use kstreams::testing::TopologyTestDriver;
 use kstreams::{
-    Headers, Processor, ProcessorContext, PunctuationType, PunctuatorId, Record, Result,
-    StreamsBuilder, TaskId, Timestamp,
+    Consumed, Headers, Processor, ProcessorContext, PunctuationType, PunctuatorId, RawRecord,
+    Record, Result, StreamsBuilder, TaskId, Timestamp,
 };
 
 /// Forwards what its context tells, as text.
@@ -71,4 +72,45 @@ fn a_context_tells_where_its_record_came_from_and_what_time_it_is() {
         "Some((\"in\", 0, 2)) None Some(80) 1000",
     ];
     assert_eq!(told, expected);
+}
+
+/// Takes the value for the time; what is negative goes as `negative` says.
+struct ValueAsTime(NegativeTimestamp);
+
+impl TimestampExtractor<String, i64> for ValueAsTime {
+    fn extract(
+        &self,
+        _: &RawRecord,
+        _: &String,
+        value: &i64,
+        _: Option<Timestamp>,
+    ) -> Result<Timestamp> {
+        Ok(Timestamp::from_millis(*value))
+    }
+
+    fn on_negative(&self) -> NegativeTimestamp {
+        self.0
+    }
+}
+
+#[test]
+fn a_negative_timestamp_fails_is_skipped_or_takes_its_partitions_time() {
+    let times = |negative| {
+        let builder = StreamsBuilder::new();
+        let consumed =
+            Consumed::<String, i64>::default().with_timestamp_extractor(ValueAsTime(negative));
+        builder.stream_with(&["in"], consumed).to("out");
+        let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+        for value in [70, -1, 80] {
+            let input = driver.input_topic::<String, i64>("in");
+            input.pipe_at("k".into(), value, Timestamp::from_millis(5)).unwrap();
+        }
+        let out = driver.output_topic::<String, i64>("out").read_records().unwrap();
+        let times = out.iter().map(|record| (record.value, record.timestamp.as_millis()));
+        (times.collect::<Vec<_>>(), driver.read_raw("test-in-dlq").is_some())
+    };
+    assert_eq!(times(NegativeTimestamp::Fail), (vec![(70, 70), (80, 80)], true));
+    assert_eq!(times(NegativeTimestamp::Skip), (vec![(70, 70), (80, 80)], false));
+    let taken = vec![(70, 70), (-1, 70), (80, 80)];
+    assert_eq!(times(NegativeTimestamp::UsePartitionTime), (taken, false));
 }
