@@ -1,7 +1,7 @@
 //! The topology notification-delivery: wiring only. Its rules and protocol are described in [`rules`].
 //!
 //! Commands and everything that says how people are reached go by recipient through one repartition topic, so that order holds and the source topics'
-//! partition counts do not matter. What is sent is in the hands of the [`courier`].
+//! partition counts do not matter. What is sent is in the hands of the [`courier`](mod@courier).
 
 pub mod circuit;
 pub mod courier;
