@@ -2,6 +2,7 @@
 //! aggregator of one's own. What can grow has a bound.
 
 use crate::error::{Error, Result};
+use crate::nullable::Nullable;
 use crate::record::Headers;
 use crate::serdes::{DefaultSerde, Deserializer, Encoded, Serde, Serializer};
 
@@ -49,6 +50,18 @@ pub(super) fn step<V, A: Aggregate<V>>(
     match result {
         Some(result) => aggregate.add(result, value),
         None => aggregate.first(value),
+    }
+}
+
+/// As [`step`], with a value that may be null, which changes nothing.
+pub(super) fn step_unless_null<V: Nullable, A: Aggregate<V::NonNull>>(
+    aggregate: &A,
+    result: Option<A::Result>,
+    value: V,
+) -> Option<A::Result> {
+    match value.into_non_null() {
+        Some(value) => Some(step(aggregate, result, value)),
+        None => result,
     }
 }
 

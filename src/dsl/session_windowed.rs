@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::aggregates::{Aggregate, step};
+use super::aggregates::{Aggregate, step_unless_null};
 use super::grouped::KGroupedStream;
 use super::params::{Materialized, Named};
 use super::table::{KTable, TableSpec, always_old_values};
@@ -181,9 +181,8 @@ where
                 })
             }
         };
-        let add = move |_: &K, value: V, result: Option<A::Result>| match value.into_non_null() {
-            Some(value) => Some(step(&*aggregate, result, value)),
-            None => result,
+        let add = move |_: &K, value: V, result: Option<A::Result>| {
+            step_unless_null(&*aggregate, result, value)
         };
         let (steps, serde) = (Steps { init: || None, add }, A::Result::serde());
         self.build("KSTREAM-AGGREGATE-", steps, merge, named, materialized, serde)
