@@ -82,8 +82,6 @@ pub(super) type Merger<K, VA> = Arc<dyn Fn(&K, VA, VA) -> VA + Send + Sync>;
 #[derive(Clone)]
 pub(super) struct MemberSpec<VA> {
     pub(super) name: Arc<str>,
-    /// Which member this is.
-    pub(super) index: usize,
     pub(super) initializer: Initializer<VA>,
     pub(super) sends_old: Rc<Cell<bool>>,
     pub(super) store: SharedStoreSpec,
@@ -240,8 +238,12 @@ where
 
 /// How a member's node sends its results on, once the plan is complete.
 fn emit<VA>(spec: &MemberSpec<VA>) -> impl FnOnce() -> Emit + use<VA> {
-    let (sends_old, operator) = (spec.sends_old.clone(), spec.index);
-    move || Emit { strategy: EmitStrategy::OnWindowUpdate, send_old: sends_old.get(), operator }
+    let sends_old = spec.sends_old.clone();
+    move || Emit {
+        strategy: EmitStrategy::OnWindowUpdate,
+        send_old: sends_old.get(),
+        shares_store: true,
+    }
 }
 
 impl<K, V> KGroupedStream<K, V>
@@ -312,10 +314,9 @@ where
         let initializer: Initializer<VA> = Arc::new(initializer);
         let sends_old = Rc::new(Cell::new(false));
         let shared = SharedStoreSpec::new(&store, Ok(builder));
-        let write = |member: &dyn Member<K, VA>, index: usize, name: &Arc<str>| {
+        let write = |member: &dyn Member<K, VA>, name: &Arc<str>| {
             member.write(MemberSpec {
                 name: name.clone(),
-                index,
                 initializer: initializer.clone(),
                 sends_old: sends_old.clone(),
                 store: shared.clone(),
@@ -344,7 +345,7 @@ where
         &self,
         named: &Named,
         store: &Arc<str>,
-        write: impl Fn(&dyn Member<K, VA>, usize, &Arc<str>) -> Write,
+        write: impl Fn(&dyn Member<K, VA>, &Arc<str>) -> Write,
         mark: impl Fn(&mut Plan, usize),
     ) -> (usize, Arc<str>, Rc<[Arc<str>]>) {
         let parents: Vec<_> = self.members.iter().map(|member| member.parent(store)).collect();
@@ -357,7 +358,7 @@ where
             let given =
                 named.0.as_ref().map(|name| Arc::from(format!("{name}-cogroup-agg-{index}")));
             let name = plan.node_name(given.as_ref(), "COGROUPKSTREAM-AGGREGATE-");
-            let node = plan.add(name.clone(), &[*parent], write(&**member, index, &name));
+            let node = plan.add(name.clone(), &[*parent], write(&**member, &name));
             mark(&mut plan, node);
             nodes.push(node);
         }

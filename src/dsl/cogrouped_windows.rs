@@ -72,8 +72,8 @@ where
         let strategy = EmitStrategy::OnWindowUpdate;
         let builder = kind.store(&store, &materialized, strategy, &key_serde, &value_serde);
         let shared = Shared::new(initializer, SharedStoreSpec::new(&store, builder));
-        let write = |member: &dyn Member<K, VA>, index: usize, name: &Arc<str>| {
-            member.write_windows(shared.spec(index, name), kind.clone())
+        let write = |member: &dyn Member<K, VA>, name: &Arc<str>| {
+            member.write_windows(shared.spec(name), kind.clone())
         };
         let grace = kind.grace();
         let (node, name, sources) = cogrouped.write_windowed(named, &store, write, grace);
@@ -116,8 +116,8 @@ where
         let builder = session_store(*windows, strategy, &store, &materialized, &serdes);
         let shared = Shared::new(initializer, SharedStoreSpec::new(&store, builder));
         let merger: Merger<K, VA> = Arc::new(merger);
-        let write = |member: &dyn Member<K, VA>, index: usize, name: &Arc<str>| {
-            member.write_sessions(shared.spec(index, name), *windows, merger.clone())
+        let write = |member: &dyn Member<K, VA>, name: &Arc<str>| {
+            member.write_sessions(shared.spec(name), *windows, merger.clone())
         };
         let grace = windows.gap.saturating_add(windows.grace);
         let (node, name, sources) = cogrouped.write_windowed(named, &store, write, grace);
@@ -149,10 +149,9 @@ impl<VA> Shared<VA> {
         Self { initializer: Arc::new(initializer), sends_old: Rc::default(), store }
     }
 
-    fn spec(&self, index: usize, name: &Arc<str>) -> MemberSpec<VA> {
+    fn spec(&self, name: &Arc<str>) -> MemberSpec<VA> {
         MemberSpec {
             name: name.clone(),
-            index,
             initializer: self.initializer.clone(),
             sends_old: self.sends_old.clone(),
             store: self.store.clone(),
@@ -177,7 +176,7 @@ where
         &self,
         named: &Named,
         store: &Arc<str>,
-        write: impl Fn(&dyn Member<K, VA>, usize, &Arc<str>) -> Write,
+        write: impl Fn(&dyn Member<K, VA>, &Arc<str>) -> Write,
         grace: std::time::Duration,
     ) -> (usize, Arc<str>, Rc<[Arc<str>]>) {
         let mark = |plan: &mut Plan, node: usize| {

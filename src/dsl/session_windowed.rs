@@ -216,7 +216,7 @@ where
         let write = {
             let (name, store, sends_old) = (name.clone(), store.clone(), sends_old.clone());
             move |topology: &mut Topology, parents: &[&str]| {
-                let emit = Emit { strategy, send_old: sends_old.get(), operator: 0 };
+                let emit = Emit { strategy, send_old: sends_old.get(), shares_store: false };
                 let supplier = move || {
                     let (aggregation, merger) = (aggregation.clone(), merger.clone());
                     SessionAggregate::<K, VA, A, M>::new(

@@ -162,7 +162,7 @@ where
     ///
     /// Needs the serdes of the table: those of a derived one are given by [`with_serdes`](KTable::with_serdes) or a store.
     /// The buffer is in memory and has a changelog. Source: `KTable.suppress` (KIP-328). Deviation: the highest timestamp seen
-    /// goes back with an aborted transaction.
+    /// goes back with an aborted transaction, and outlives a restart.
     ///
     /// # Errors
     /// At build: `Invalid` for a versioned table, for missing serdes, and where a window's close is waited for without a

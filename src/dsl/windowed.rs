@@ -266,8 +266,11 @@ where
             let (name, store, sends_old) = (name.clone(), store.clone(), sends_old.clone());
             move |topology: &mut Topology, parents: &[&str]| {
                 kind.validate(strategy).map_err(|e| e.context(format!("node \"{name}\"")))?;
-                let emit =
-                    crate::operators::Emit { strategy, send_old: sends_old.get(), operator: 0 };
+                let emit = crate::operators::Emit {
+                    strategy,
+                    send_old: sends_old.get(),
+                    shares_store: false,
+                };
                 kind.add_processor::<K, V, VA, A>(
                     topology,
                     &name,

@@ -28,14 +28,16 @@ impl IdleTime {
         }
     }
 
-    /// The stream time to go on to; `stream_time` is the operator's (`None` before its first record). `None`: there is no silence, or too short a one.
+    /// The stream time to go on to; `stream_time` is the operator's. `None`: there is no silence, or too short a one.
     pub(super) fn advance<K, V>(
         &mut self,
-        stream_time: Option<Timestamp>,
+        stream_time: Timestamp,
         context: &ProcessorContext<'_, '_, K, V>,
     ) -> Option<Timestamp> {
         let (timeout, since) = (context.idle_timeout()?, context.silent_since()?);
-        let stream_time = stream_time?;
+        if stream_time == Timestamp::MIN {
+            return None; // before the operator's first record
+        }
         let (_, then) = *match self.began {
             Some((began, _)) if began != since => self.began.insert((since, stream_time)),
             _ => self.began.get_or_insert((since, stream_time)),

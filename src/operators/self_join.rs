@@ -43,8 +43,7 @@ where
         let times = context.times(&self.shape.name);
         self.times = Some(times);
         let observed = context.store(self.store.expect("just looked up")).observed_stream_time();
-        let known = context.operator_times(times);
-        known.stream_time = known.stream_time.max(observed.unwrap_or(Timestamp::MIN));
+        context.operator_times(times).observe(observed.unwrap_or(Timestamp::MIN));
         Ok(())
     }
 
@@ -59,9 +58,9 @@ where
         }
         let shape = self.shape.clone();
         let times = context.operator_times(self.times.expect("init looked the times up"));
-        times.stream_time = times.stream_time.max(record.timestamp);
+        let stream_time = times.observe(record.timestamp);
         let retention_ms = shape.before_ms + shape.after_ms + shape.grace_ms;
-        let oldest = times.stream_time.as_millis().saturating_sub(retention_ms);
+        let oldest = stream_time.as_millis().saturating_sub(retention_ms);
         let mut joins_itself = record.timestamp.as_millis() > oldest + 1;
         // This one with the earlier ones comes before those with this one: the order of an inner join of two streams.
         let mut found = std::mem::take(&mut self.found);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::Change;
 use super::cached::own_cache;
 use super::idle::IdleTime;
-use super::window_aggregate::{Aggregation, Closed, Emit, forward_closed};
+use super::window_aggregate::{Aggregation, Closed, Closing, Emit, forward_closed};
 use super::windows::{SessionWindows, millis};
 use crate::error::Result;
 use crate::nullable::Nullable;
-use crate::processor::{Processor, ProcessorContext, PunctuatorId, StoreHandle};
+use crate::processor::{Processor, ProcessorContext, PunctuatorId, StoreHandle, TimesHandle};
 use crate::record::{Headers, Record};
 use crate::store::{SessionStore, StateStore as _};
 use crate::time::Timestamp;
@@ -26,6 +26,7 @@ pub(crate) struct SessionAggregate<K: Nullable, VA, A, M> {
     merger: Arc<M>,
     emit: Emit,
     handle: Option<StoreHandle<SessionStore<K::NonNull, VA>>>,
+    times: Option<TimesHandle>,
     gap_ms: i64,
     grace_ms: i64,
     merged: Vec<(Window, VA)>,
@@ -47,6 +48,7 @@ impl<K: Nullable, VA, A, M> SessionAggregate<K, VA, A, M> {
             merger,
             emit,
             handle: None,
+            times: None,
             gap_ms: millis(windows.gap),
             grace_ms: millis(windows.grace),
             merged: Vec::new(),
@@ -57,6 +59,10 @@ impl<K: Nullable, VA, A, M> SessionAggregate<K, VA, A, M> {
 
     fn handle(&self) -> StoreHandle<SessionStore<K::NonNull, VA>> {
         self.handle.expect("init looked the store up")
+    }
+
+    fn times(&self) -> TimesHandle {
+        self.times.expect("init looked the times up")
     }
 }
 
@@ -135,23 +141,15 @@ where
         Ok(())
     }
 
-    /// Forwards what closed when stream time moved from `before` to `now`.
+    /// Forwards what has closed.
     fn forward_final(
         &mut self,
-        before: Option<Timestamp>,
-        now: Timestamp,
         headers: &Headers,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        let first_open = |time: Timestamp| {
-            time.as_millis().saturating_sub(self.grace_ms).saturating_sub(self.gap_ms)
-        };
-        let first = before.map_or(0, |before| first_open(before).max(0));
-        let last = first_open(now) - 1;
-        if last < first {
-            return Ok(());
-        }
-        let (first, last) = (Timestamp::from_millis(first), Timestamp::from_millis(last));
+        let closing = Closing { lag_ms: self.grace_ms.saturating_add(self.gap_ms), reach_ms: 0 };
+        let closed = closing.take_closed(context.operator_times(self.times()));
+        let Some((first, last)) = closed else { return Ok(()) };
         let store = context.store(self.handle());
         for entry in store.find_closed(first, last) {
             let (key, value) = entry?;
@@ -175,11 +173,10 @@ where
         &mut self,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        let handle = context.state_store(&self.store)?;
-        self.handle = Some(handle);
-        if self.emit.is_final() {
-            IdleTime::schedule(context);
-        } else {
+        let handle = *self.handle.insert(context.state_store(&self.store)?);
+        let newest = context.store(handle).newest_restored();
+        self.times = Some(self.emit.times(&self.store, newest, context));
+        if !self.emit.is_final() {
             own_cache(context, handle, self.emit.send_old);
         }
         Ok(())
@@ -195,8 +192,7 @@ where
             context.drop_record("null_key");
             return Ok(());
         };
-        let store = context.store(self.handle());
-        let (before, now) = store.advance_stream_time(self.emit.operator, timestamp);
+        let now = context.operator_times(self.times()).observe(timestamp);
         let closed = now.as_millis().saturating_sub(self.grace_ms).saturating_sub(self.gap_ms);
         let initial = self.aggregation.init();
         let (session, aggregate) = self.merge(&key, timestamp, initial, context)?;
@@ -210,8 +206,8 @@ where
             let (key, change) = (Windowed::new(key, session), Change::latest(new, None));
             self.put_and_forward(key, change, (timestamp, &headers), context)?;
         }
-        if self.emit.is_final() && before != Some(now) {
-            self.forward_final(before, now, &headers, context)?;
+        if self.emit.is_final() {
+            self.forward_final(&headers, context)?;
         }
         Ok(())
     }
@@ -222,13 +218,9 @@ where
         _: Timestamp,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        let (handle, operator) = (self.handle(), self.emit.operator);
-        let stream_time = context.store(handle).stream_time(operator);
+        let stream_time = context.operator_times(self.times()).stream_time;
         let Some(time) = self.idle.advance(stream_time, context) else { return Ok(()) };
-        let (before, now) = context.store(handle).advance_stream_time(operator, time);
-        if before == Some(now) {
-            return Ok(());
-        }
-        self.forward_final(before, now, &Headers::default(), context)
+        context.operator_times(self.times()).observe(time);
+        self.forward_final(&Headers::default(), context)
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use super::Change;
 use super::cached::own_cache;
 use super::idle::IdleTime;
-use super::window_aggregate::{Aggregation, Closed, Emit, forward_closed, put_and_forward};
+use super::window_aggregate::{
+    Aggregation, Closed, Closing, Emit, forward_closed, put_and_forward,
+};
 use super::windows::{SlidingWindows, millis};
 use crate::error::Result;
 use crate::nullable::Nullable;
-use crate::processor::{Processor, ProcessorContext, PunctuatorId, StoreHandle};
+use crate::processor::{Processor, ProcessorContext, PunctuatorId, StoreHandle, TimesHandle};
 use crate::record::{Headers, Record};
 use crate::store::{Direction, WindowStore};
 use crate::time::Timestamp;
@@ -25,6 +27,7 @@ pub(crate) struct SlidingAggregate<K: Nullable, VA, A> {
     aggregation: Arc<A>,
     emit: Emit,
     handle: Option<StoreHandle<WindowStore<K::NonNull, VA>>>,
+    times: Option<TimesHandle>,
     difference_ms: i64,
     grace_ms: i64,
     /// Windows of the key around the record in hand.
@@ -65,6 +68,7 @@ impl<K: Nullable, VA, A> SlidingAggregate<K, VA, A> {
             aggregation,
             emit,
             handle: None,
+            times: None,
             difference_ms: millis(windows.difference),
             grace_ms: millis(windows.grace),
             found: Vec::new(),
@@ -75,6 +79,10 @@ impl<K: Nullable, VA, A> SlidingAggregate<K, VA, A> {
 
     fn handle(&self) -> StoreHandle<WindowStore<K::NonNull, VA>> {
         self.handle.expect("init looked the store up")
+    }
+
+    fn times(&self) -> TimesHandle {
+        self.times.expect("init looked the times up")
     }
 
     fn window(&self, start: i64) -> Window {
@@ -276,23 +284,15 @@ where
         Ok(())
     }
 
-    /// Forwards what closed when stream time moved from `before` to `now`.
+    /// Forwards what has closed.
     fn forward_final(
         &mut self,
-        before: Option<Timestamp>,
-        now: Timestamp,
         headers: &Headers,
         context: Context<'_, '_, '_, K::NonNull, VA>,
     ) -> Result<()> {
-        let first_open = |time: Timestamp| {
-            time.as_millis().saturating_sub(self.grace_ms).saturating_sub(self.difference_ms)
-        };
-        let first = before.map_or(0, |before| first_open(before).max(0));
-        let last = first_open(now) - 1;
-        if last < first {
-            return Ok(());
-        }
-        let (first, last) = (Timestamp::from_millis(first), Timestamp::from_millis(last));
+        let closing = Closing { lag_ms: self.grace_ms, reach_ms: self.difference_ms };
+        let closed = closing.take_closed(context.operator_times(self.times()));
+        let Some((first, last)) = closed else { return Ok(()) };
         let store = context.store(self.handle());
         for entry in store.fetch_closed(first, last).with_timestamps() {
             self.closed.push(entry?);
@@ -312,11 +312,10 @@ where
         &mut self,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        let handle = context.state_store(&self.store)?;
-        self.handle = Some(handle);
-        if self.emit.is_final() {
-            IdleTime::schedule(context);
-        } else {
+        let handle = *self.handle.insert(context.state_store(&self.store)?);
+        let newest = context.store(handle).newest_restored();
+        self.times = Some(self.emit.times(&self.store, newest, context));
+        if !self.emit.is_final() {
             own_cache(context, handle, self.emit.send_old);
         }
         Ok(())
@@ -332,8 +331,7 @@ where
             context.drop_record("null_key_or_value");
             return Ok(());
         };
-        let store = context.store(self.handle());
-        let (before, now) = store.advance_stream_time(self.emit.operator, timestamp);
+        let now = context.operator_times(self.times()).observe(timestamp);
         let closed = now.as_millis().saturating_sub(self.grace_ms);
         let hand = Hand { key, value, at: timestamp.as_millis(), headers, closed };
         if hand.at.saturating_add(self.difference_ms) < closed {
@@ -345,8 +343,8 @@ where
         } else {
             self.process_regular(&hand, context)?;
         }
-        if self.emit.is_final() && before != Some(now) {
-            self.forward_final(before, now, &hand.headers, context)?;
+        if self.emit.is_final() {
+            self.forward_final(&hand.headers, context)?;
         }
         Ok(())
     }
@@ -357,13 +355,9 @@ where
         _: Timestamp,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        let (handle, operator) = (self.handle(), self.emit.operator);
-        let stream_time = context.store(handle).stream_time(operator);
+        let stream_time = context.operator_times(self.times()).stream_time;
         let Some(time) = self.idle.advance(stream_time, context) else { return Ok(()) };
-        let (before, now) = context.store(handle).advance_stream_time(operator, time);
-        if before == Some(now) {
-            return Ok(());
-        }
-        self.forward_final(before, now, &Headers::default(), context)
+        context.operator_times(self.times()).observe(time);
+        self.forward_final(&Headers::default(), context)
     }
 }

@@ -165,10 +165,9 @@ where
         self.unmatched = unmatched.map(|name| context.state_store(name)).transpose()?;
         let times = context.times(&self.shape.name);
         self.times = Some(times);
-        // Time goes on where the stores say that it was; in Java it begins anew.
+        // At least the stores of an application taken over from Java say how far time was; there it begins anew.
         let observed = context.store(self.others.expect("just looked up")).observed_stream_time();
-        let known = context.operator_times(times);
-        known.stream_time = known.stream_time.max(observed.unwrap_or(Timestamp::MIN));
+        context.operator_times(times).observe(observed.unwrap_or(Timestamp::MIN));
         Ok(())
     }
 
@@ -179,8 +178,7 @@ where
     ) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
         let times = context.operator_times(self.times.expect("init looked the times up"));
-        times.stream_time = times.stream_time.max(timestamp);
-        let stream_time = times.stream_time;
+        let stream_time = times.observe(timestamp);
         let (has_key, has_value) = (key.as_non_null().is_some(), value.as_non_null().is_some());
         if self.outer && !has_key && has_value {
             let value = self.join(&key, Some(&value), None);

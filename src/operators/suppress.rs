@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Change;
 use super::join::{GetterSupplier, ValueGetter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::processor::{Frame, Processor, ProcessorContext, StoreHandle};
+use crate::processor::{Frame, Processor, ProcessorContext, StoreHandle, TimesHandle};
 use crate::record::{Headers, Record};
 use crate::serdes::{Encoded, Serde};
 use crate::store::{HeldBack, SuppressBuffer};
@@ -53,6 +53,7 @@ impl<K> Copy for SuppressRule<K> {}
 pub(crate) struct Suppress<K, V> {
     store: Arc<str>,
     handle: Option<StoreHandle<SuppressBuffer>>,
+    times: Option<TimesHandle>,
     rule: SuppressRule<K>,
     keys: Serde<K>,
     values: Serde<V>,
@@ -66,7 +67,7 @@ impl<K, V> Suppress<K, V> {
         keys: Serde<K>,
         values: Serde<V>,
     ) -> Self {
-        Self { store, handle: None, rule, keys, values, key: Vec::new() }
+        Self { store, handle: None, times: None, rule, keys, values, key: Vec::new() }
     }
 }
 
@@ -79,6 +80,7 @@ where
 {
     fn init(&mut self, context: &mut ProcessorContext<'_, '_, K, Change<V>>) -> Result<()> {
         self.handle = Some(context.state_store(&self.store)?);
+        self.times = Some(context.own_times());
         Ok(())
     }
 
@@ -90,7 +92,8 @@ where
         let handle = self.handle.expect("init looked the store up");
         let timestamp = record.timestamp;
         self.hold_back(record, context)?;
-        let stream_time = context.store(handle).observe(timestamp);
+        let times = self.times.expect("init looked the times up");
+        let stream_time = context.operator_times(times).observe(timestamp);
         let due = stream_time.as_millis().saturating_sub(self.rule.wait_ms);
         while context.store(handle).min_time().is_some_and(|time| time <= due) {
             self.emit_first(context)?;

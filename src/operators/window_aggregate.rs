@@ -8,7 +8,9 @@ use super::idle::IdleTime;
 use super::windows::{EmitStrategy, Windows, millis};
 use crate::error::Result;
 use crate::nullable::Nullable;
-use crate::processor::{Processor, ProcessorContext, PunctuatorId, StoreHandle};
+use crate::processor::{
+    OperatorTimes, Processor, ProcessorContext, PunctuatorId, StoreHandle, TimesHandle,
+};
 use crate::record::{Headers, Record};
 use crate::store::{StateStore as _, WindowStore};
 use crate::time::Timestamp;
@@ -50,13 +52,57 @@ pub(crate) struct Emit {
     pub(crate) strategy: EmitStrategy,
     /// Somebody downstream asked for old values.
     pub(crate) send_old: bool,
-    /// Which of the operators that share the store this is.
-    pub(crate) operator: usize,
+    /// Other operators write to the store, too.
+    pub(crate) shares_store: bool,
 }
 
 impl Emit {
     pub(super) fn is_final(self) -> bool {
         self.strategy == EmitStrategy::OnWindowClose
+    }
+
+    /// Finds an operator's times, as they were before a restart. Who takes over from Kafka Streams, which keeps no operator's stream time, goes on from
+    /// `newest`, the newest record in the changelog, unless it may be another operator's.
+    pub(super) fn times<K, V>(
+        self,
+        store: &Arc<str>,
+        newest: Option<Timestamp>,
+        context: &mut ProcessorContext<'_, '_, K, V>,
+    ) -> TimesHandle {
+        let handle = context.own_times();
+        if self.is_final() {
+            context.keep_sent(handle, store);
+            IdleTime::schedule(context);
+        }
+        let newest = newest.filter(|_| !self.shares_store);
+        context.operator_times(handle).observe(newest.unwrap_or(Timestamp::MIN));
+        handle
+    }
+}
+
+/// When windows close, to an operator that sends final results alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Closing {
+    /// Stream time minus this is the *close time*: windows that end before are closed. What Java keeps of the last sending.
+    pub(super) lag_ms: i64,
+    /// How long after its time in the store, which is its start or a session's end, a window has its last millisecond.
+    pub(super) reach_ms: i64,
+}
+
+impl Closing {
+    /// The times in the store of windows that are closed, and were not when final results were sent last; takes note that they are sent now.
+    ///
+    /// Not what stream time was before the record says where to begin: whoever sent last may have waited (Java sends once a second), and have gone since.
+    /// Source: `emitRangeLowerBound`, `emitRangeUpperBound`.
+    pub(super) fn take_closed(self, times: &mut OperatorTimes) -> Option<(Timestamp, Timestamp)> {
+        let close = times.stream_time.as_millis().saturating_sub(self.lag_ms);
+        let first = times.sent_closed.as_millis().saturating_sub(self.reach_ms).max(0);
+        let last = close.saturating_sub(self.reach_ms).saturating_sub(1);
+        if last < first {
+            return None;
+        }
+        times.sent_closed = Timestamp::from_millis(close);
+        Some((Timestamp::from_millis(first), Timestamp::from_millis(last)))
     }
 }
 
@@ -122,6 +168,7 @@ pub(crate) struct WindowAggregate<K: Nullable, VA, A> {
     aggregation: Arc<A>,
     emit: Emit,
     handle: Option<StoreHandle<WindowStore<K::NonNull, VA>>>,
+    times: Option<TimesHandle>,
     size_ms: i64,
     grace_ms: i64,
     matched: Vec<Window>,
@@ -143,6 +190,7 @@ impl<K: Nullable, VA, A> WindowAggregate<K, VA, A> {
             aggregation,
             emit,
             handle: None,
+            times: None,
             size_ms,
             grace_ms,
             matched: Vec::new(),
@@ -153,6 +201,10 @@ impl<K: Nullable, VA, A> WindowAggregate<K, VA, A> {
 
     fn handle(&self) -> StoreHandle<WindowStore<K::NonNull, VA>> {
         self.handle.expect("init looked the store up")
+    }
+
+    fn times(&self) -> TimesHandle {
+        self.times.expect("init looked the times up")
     }
 }
 
@@ -184,23 +236,17 @@ where
         put_and_forward(self.handle(), self.emit, record, at, context)
     }
 
-    /// Forwards what closed when stream time moved from `before` to `now`.
+    /// Forwards what has closed.
     fn forward_final(
         &mut self,
-        before: Option<Timestamp>,
-        now: Timestamp,
         headers: &Headers,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        let last = now.as_millis().saturating_sub(self.grace_ms).saturating_sub(self.size_ms);
-        let first = before.map_or(0, |before| {
-            let closed = before.as_millis().saturating_sub(self.grace_ms);
-            closed.saturating_sub(self.size_ms).saturating_add(1).max(0)
-        });
-        if last < first || !self.has_window_start(first, last) {
+        let closing = Closing { lag_ms: self.grace_ms, reach_ms: self.size_ms - 1 };
+        let closed = closing.take_closed(context.operator_times(self.times()));
+        let Some((first, last)) = closed.filter(|closed| self.has_window_start(*closed)) else {
             return Ok(());
-        }
-        let (first, last) = (Timestamp::from_millis(first), Timestamp::from_millis(last));
+        };
         let store = context.store(self.handle());
         for entry in store.fetch_closed(first, last).with_timestamps() {
             self.closed.push(entry?);
@@ -209,13 +255,13 @@ where
     }
 
     /// Whether a window can begin between two times; spares most records a look into the store.
-    fn has_window_start(&mut self, first: i64, last: i64) -> bool {
-        if last - first >= self.size_ms {
+    fn has_window_start(&mut self, (first, last): (Timestamp, Timestamp)) -> bool {
+        if last.as_millis() - first.as_millis() >= self.size_ms {
             return true;
         }
         self.matched.clear();
-        self.windows.windows_for(Timestamp::from_millis(last), &mut self.matched);
-        self.matched.last().is_some_and(|window| window.start.as_millis() >= first)
+        self.windows.windows_for(last, &mut self.matched);
+        self.matched.last().is_some_and(|window| window.start >= first)
     }
 }
 
@@ -230,11 +276,10 @@ where
         &mut self,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        let handle = context.state_store(&self.store)?;
-        self.handle = Some(handle);
-        if self.emit.is_final() {
-            IdleTime::schedule(context);
-        } else {
+        let handle = *self.handle.insert(context.state_store(&self.store)?);
+        let newest = context.store(handle).newest_restored();
+        self.times = Some(self.emit.times(&self.store, newest, context));
+        if !self.emit.is_final() {
             own_cache(context, handle, self.emit.send_old);
         }
         Ok(())
@@ -250,8 +295,7 @@ where
             context.drop_record("null_key");
             return Ok(());
         };
-        let store = context.store(self.handle());
-        let (before, now) = store.advance_stream_time(self.emit.operator, timestamp);
+        let now = context.operator_times(self.times()).observe(timestamp);
         let closed = now.as_millis().saturating_sub(self.grace_ms);
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
@@ -265,8 +309,8 @@ where
             self.update(*window, Record { key, value, timestamp, headers }, context)?;
         }
         self.matched = matched;
-        if self.emit.is_final() && before != Some(now) {
-            self.forward_final(before, now, &headers, context)?;
+        if self.emit.is_final() {
+            self.forward_final(&headers, context)?;
         }
         Ok(())
     }
@@ -277,13 +321,33 @@ where
         _: Timestamp,
         context: &mut ProcessorContext<'_, '_, Windowed<K::NonNull>, Change<VA>>,
     ) -> Result<()> {
-        let (handle, operator) = (self.handle(), self.emit.operator);
-        let stream_time = context.store(handle).stream_time(operator);
+        let stream_time = context.operator_times(self.times()).stream_time;
         let Some(time) = self.idle.advance(stream_time, context) else { return Ok(()) };
-        let (before, now) = context.store(handle).advance_stream_time(operator, time);
-        if before == Some(now) {
-            return Ok(());
-        }
-        self.forward_final(before, now, &Headers::default(), context)
+        context.operator_times(self.times()).observe(time);
+        self.forward_final(&Headers::default(), context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_closed_window_is_taken_once_and_those_that_another_engine_left_too() {
+        let closing = Closing { lag_ms: 5, reach_ms: 9 };
+        let mut times = OperatorTimes::default();
+        let mut take = |stream_time: i64, sent_closed: Option<i64>| {
+            let at = Timestamp::from_millis;
+            times.observe(at(stream_time));
+            times.sent_closed = sent_closed.map_or(times.sent_closed, at);
+            let taken = closing.take_closed(&mut times);
+            (taken.map(|(first, last)| (first.as_millis(), last.as_millis())), times.sent_closed)
+        };
+        assert_eq!(take(14, None), (None, Timestamp::MIN));
+        assert_eq!(take(20, None), (Some((0, 5)), Timestamp::from_millis(15)));
+        assert_eq!(take(20, None), (None, Timestamp::from_millis(15)));
+        assert_eq!(take(24, None), (Some((6, 9)), Timestamp::from_millis(19)));
+        // Nothing moves stream time, and yet windows are due that the other engine had not come to.
+        assert_eq!(take(24, Some(17)), (Some((8, 9)), Timestamp::from_millis(19)));
     }
 }

@@ -186,30 +186,27 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
         self.frame.task.clock.now()
     }
 
-    /// A time that this or an earlier instance of the processor has kept with the committed offsets.
-    ///
-    /// Source: `InternalProcessorContext.processorMetadataForKey`.
-    #[expect(dead_code, reason = "aggregations that send final windows alone will use it")]
-    pub(crate) fn kept_time(&self, name: &str) -> Option<Timestamp> {
-        self.frame.task.metadata.get(name)
-    }
-
-    /// Keeps a time with the next committed offsets of all the task's partitions.
-    ///
-    /// Source: `InternalProcessorContext.addProcessorMetadataKeyValue`.
-    #[expect(dead_code, reason = "aggregations that send final windows alone will use it")]
-    pub(crate) fn keep_time(&mut self, name: &Arc<str>, time: Timestamp) {
-        self.frame.task.metadata.put(name, time);
-    }
-
     /// Asks for a commit soon, rather than at the end of the commit interval.
     pub fn commit(&mut self) {
         self.frame.task.commit_requested = true;
     }
 
+    /// The handle of this operator's times.
+    pub(crate) fn own_times(&mut self) -> TimesHandle {
+        let frame = &mut *self.frame;
+        frame.task.times.handle(&frame.nodes[self.node.0].name)
+    }
+
     /// The handle of the times called `name`, which operators of a task may share.
-    pub(crate) fn times(&mut self, name: &Arc<str>) -> TimesHandle {
+    pub(crate) fn times(&mut self, name: &str) -> TimesHandle {
         self.frame.task.times.handle(name)
+    }
+
+    /// Has it committed with the offsets, under Java's name, up to when the closed windows of `store` have been sent.
+    ///
+    /// Source: `InternalProcessorContext.addProcessorMetadataKeyValue`.
+    pub(crate) fn keep_sent(&mut self, times: TimesHandle, store: &Arc<str>) {
+        self.frame.task.times.keep_sent(times, store);
     }
 
     /// The times behind a handle; what is changed belongs to the record in hand.

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::caching::Caches;
-use super::metadata::ProcessorMetadata;
 use super::node::{Node, Source};
 use super::output::OutputBuffer;
 use super::punctuator::PunctuationQueue;
@@ -73,8 +72,6 @@ pub(crate) struct TaskState {
     /// Since when, by the wall clock, nothing has been left to process; `None`: something has.
     pub(crate) silent_since: Option<Timestamp>,
     pub(crate) commit_requested: bool,
-    /// What processors keep with the committed offsets.
-    pub(crate) metadata: ProcessorMetadata,
     /// Records dropped by operators, with the reason, since last collected.
     pub(crate) dropped: Vec<(NodeIndex, &'static str)>,
     pub(crate) caches: Caches,

@@ -9,7 +9,6 @@ mod caching;
 mod context;
 mod fixed_key;
 mod frame;
-mod metadata;
 mod node;
 mod output;
 mod punctuator;
@@ -26,7 +25,6 @@ pub use fixed_key::{
 pub(crate) use frame::{
     CurrentRecord, Frame, NodeIndex, NodeKind, NodeSlot, SharedStore, TaskState,
 };
-pub(crate) use metadata::ProcessorMetadata;
 pub(crate) use node::{
     Node, PartitionCounts, ProcessorNode, SinkKind, SinkNode, SinkTopic, Source, SourceNode,
 };
@@ -34,7 +32,7 @@ pub(crate) use output::{Output, OutputBuffer};
 pub(crate) use punctuator::PunctuationQueue;
 pub use punctuator::{PunctuationType, PunctuatorId};
 pub use supplier::{ProcessorSupplier, WithStores};
-pub(crate) use times::{TaskTimes, TimesHandle};
+pub(crate) use times::{OperatorTimes, TaskTimes, TimesHandle};
 pub(crate) use wrapper::WrappedNode;
 pub use wrapper::{Invocation, ProcessorWrapper, WrappedProcessor, WrappedProcessorSupplier};
 

@@ -67,6 +67,7 @@ pub(super) struct SegmentedStore {
     state: State,
     accepted: State,
     committed: State,
+    newest_restored: Option<Timestamp>,
     /// Segments below are gone from the engine.
     expired_below: i64,
     expired_writes: u64,
@@ -87,7 +88,7 @@ impl SegmentedStore {
         let retention_ms = millis(options.retention);
         let mut store = TransactionalStore::open(name, engine, options.store);
         let state = match store.get(MARKER)? {
-            None => State { observed: NOTHING_OBSERVED, sequence: 0, stream_times: Vec::new() },
+            None => State { observed: NOTHING_OBSERVED, sequence: 0 },
             Some(marker) => decode_marker(marker)?,
         };
         Ok(Self {
@@ -97,9 +98,10 @@ impl SegmentedStore {
             retention_ms,
             additional_ms: millis(options.additional_retention),
             segment_interval_ms: (retention_ms / 2).max(SEGMENT_INTERVAL_MS_MIN),
-            accepted: state.clone(),
-            committed: state.clone(),
+            accepted: state,
+            committed: state,
             state,
+            newest_restored: None,
             expired_below: 0,
             expired_writes: 0,
             row: Vec::new(),
@@ -131,22 +133,9 @@ impl SegmentedStore {
         self.visible_from().saturating_sub(self.additional_ms)
     }
 
-    /// An operator's stream time.
-    pub(super) fn stream_time(&self, operator: usize) -> Option<i64> {
-        let time = self.state.stream_times.get(operator).copied()?;
-        (time != NOTHING_OBSERVED).then_some(time)
-    }
-
-    /// Moves an operator's stream time, which never goes back; returns it as it was and as it is. It is undone, rewound and kept with the
-    /// store's rows. After a restoration from the changelog operator 0 goes on where the newest record was, others begin anew.
-    pub(super) fn advance_stream_time(&mut self, operator: usize, time: i64) -> (Option<i64>, i64) {
-        let times = &mut self.state.stream_times;
-        if times.len() <= operator {
-            times.resize(operator + 1, NOTHING_OBSERVED);
-        }
-        let before = times[operator];
-        times[operator] = before.max(time);
-        ((before != NOTHING_OBSERVED).then_some(before), times[operator])
+    /// The newest timestamp among the changelog's records, where the store was restored since it was opened.
+    pub(super) fn newest_restored(&self) -> Option<Timestamp> {
+        self.newest_restored
     }
 
     /// A sequence number for a row that is not to replace another.
@@ -273,14 +262,12 @@ impl SegmentedStore {
 
     pub(super) fn accept_record(&mut self) {
         self.store.accept_record();
-        self.accepted.sequence = self.state.sequence;
-        let state = &self.state;
-        self.accepted.rewind(state);
+        self.accepted = self.state;
     }
 
     pub(super) fn undo_record(&mut self) {
         self.store.undo_record();
-        self.state.rewind(&self.accepted);
+        self.state.observed = self.accepted.observed;
     }
 
     pub(super) fn write_changelog(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<usize> {
@@ -298,41 +285,39 @@ impl SegmentedStore {
     pub(super) fn commit(&mut self, position: Option<i64>) -> Result<()> {
         // With a record in hand the layer below refuses the commit.
         if self.state != self.committed && !self.store.has_record_in_hand() {
-            self.store.put(MARKER, &encode_marker(&self.state));
+            self.store.put(MARKER, &encode_marker(self.state));
             self.store.accept_record();
         }
         self.store.commit(position)?;
-        self.accepted.clone_from(&self.state);
-        self.committed.clone_from(&self.state);
+        self.accepted = self.state;
+        self.committed = self.state;
         self.expire_segments()
     }
 
     pub(super) fn abort(&mut self) {
         self.store.abort();
-        self.state.rewind(&self.committed);
-        self.accepted.clone_from(&self.state);
+        self.state.observed = self.committed.observed;
+        self.accepted = self.state;
     }
 
     pub(super) fn take_expired_writes(&mut self) -> u64 {
         std::mem::take(&mut self.expired_writes)
     }
 
-    /// The observed time, and the operators' stream times.
+    /// The observed time.
     pub(super) fn times(&self) -> Vec<i64> {
-        [self.committed.observed].into_iter().chain(self.committed.stream_times.clone()).collect()
+        vec![self.committed.observed]
     }
 
     pub(super) fn keep_times(&mut self, times: &[i64]) {
-        let Some((observed, stream_times)) = times.split_first() else { return };
+        let Some(observed) = times.first() else { return };
         for state in [&mut self.state, &mut self.accepted, &mut self.committed] {
             state.observed = state.observed.max(*observed);
-            state.stream_times = stream_times.to_vec();
         }
     }
 
     pub(super) fn restore(&mut self, records: &[ChangelogRecord], position: i64) -> Result<()> {
-        let mut state = self.committed.clone();
-        let mut stream_time = state.stream_times.first().copied().unwrap_or(NOTHING_OBSERVED);
+        let mut state = self.committed;
         let mut parsed = Vec::with_capacity(records.len());
         for record in records {
             let parts = self.schema.parse(&record.key).filter(|parts| parts.time >= 0);
@@ -344,19 +329,14 @@ impl SegmentedStore {
                 ))
             })?;
             state.observed = state.observed.max(parts.time);
-            // A row carries the newest timestamp of its window's records.
-            stream_time = stream_time.max(record.timestamp.as_millis());
+            self.newest_restored = self.newest_restored.max(Some(record.timestamp));
             if self.schema == KeySchema::Window {
                 // After a wrap this is too high at worst, and then wraps again: numbers only have to differ.
                 state.sequence = state.sequence.max(i32::try_from(parts.rest).unwrap_or(i32::MAX));
             }
             parsed.push((parts, record));
         }
-        state.stream_times.resize(state.stream_times.len().max(1), NOTHING_OBSERVED);
-        state.stream_times[0] = stream_time;
-        self.accepted.clone_from(&state);
-        self.committed.clone_from(&state);
-        self.state.clone_from(&state);
+        (self.accepted, self.committed, self.state) = (state, state, state);
         let mut rows = Vec::with_capacity(parsed.len() + 1);
         let kept_from = self.kept_from();
         for (parts, record) in parsed {
@@ -380,7 +360,7 @@ impl SegmentedStore {
         }
         rows.push(ChangelogRecord {
             key: Bytes::from_static(MARKER),
-            value: Some(encode_marker(&state).into()),
+            value: Some(encode_marker(state).into()),
             timestamp: Timestamp::default(),
             headers: Headers::default(),
         });

@@ -71,17 +71,7 @@ pub(crate) struct SuppressBuffer {
     record_journal: Vec<(Bytes, Option<Entry>)>,
     /// What the changed keys held at the last commit.
     committed: BTreeMap<Bytes, (Option<Entry>, Timestamp)>,
-    stream_time: StreamTime,
     position: Option<i64>,
-}
-
-/// The highest timestamp seen, now, before the record in hand, and at the last commit. Kept here so that a record that comes
-/// again after an abort finds the time it found at first.
-#[derive(Debug, Clone, Copy)]
-struct StreamTime {
-    now: Timestamp,
-    accepted: Timestamp,
-    committed: Timestamp,
 }
 
 impl SuppressBuffer {
@@ -91,7 +81,6 @@ impl SuppressBuffer {
         engine: Box<dyn Engine>,
         is_logged: bool,
     ) -> Self {
-        let start = Timestamp::from_millis(-1);
         Self {
             name,
             topic,
@@ -103,7 +92,6 @@ impl SuppressBuffer {
             record_timestamp: Timestamp::default(),
             record_journal: Vec::new(),
             committed: BTreeMap::new(),
-            stream_time: StreamTime { now: start, accepted: start, committed: start },
             position: None,
         }
     }
@@ -111,12 +99,6 @@ impl SuppressBuffer {
     /// The topic that serdes are told.
     pub(crate) fn topic(&self) -> &Arc<str> {
         &self.topic
-    }
-
-    /// Takes note of a record's timestamp; returns the highest one seen.
-    pub(crate) fn observe(&mut self, timestamp: Timestamp) -> Timestamp {
-        self.stream_time.now = self.stream_time.now.max(timestamp);
-        self.stream_time.now
     }
 
     /// Holds an update back. A key that is held back already keeps its place and what it was before.
@@ -307,14 +289,12 @@ impl StateStore for SuppressBuffer {
 
     fn accept_record(&mut self) {
         self.record_journal.clear();
-        self.stream_time.accepted = self.stream_time.now;
     }
 
     fn undo_record(&mut self) {
         while let Some((key, before)) = self.record_journal.pop() {
             self.set(key, before);
         }
-        self.stream_time.now = self.stream_time.accepted;
     }
 
     fn write_changelog(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<usize> {
@@ -339,7 +319,6 @@ impl StateStore for SuppressBuffer {
 
     fn commit(&mut self, position: Option<i64>) -> Result<()> {
         self.committed.clear();
-        self.stream_time.committed = self.stream_time.now;
         self.position = position.or(self.position);
         Ok(())
     }
@@ -349,8 +328,6 @@ impl StateStore for SuppressBuffer {
         for (key, (before, _)) in std::mem::take(&mut self.committed) {
             self.set(key, before);
         }
-        let time = self.stream_time.committed;
-        self.stream_time = StreamTime { now: time, accepted: time, committed: time };
     }
 
     fn uncommitted_bytes(&self) -> usize {
@@ -361,15 +338,6 @@ impl StateStore for SuppressBuffer {
 
     fn position(&self) -> Option<i64> {
         self.position
-    }
-
-    fn times(&self) -> Vec<i64> {
-        vec![self.stream_time.committed.as_millis()]
-    }
-
-    fn keep_times(&mut self, times: &[i64]) {
-        let Some(time) = times.first().copied().map(Timestamp::from_millis) else { return };
-        self.stream_time = StreamTime { now: time, accepted: time, committed: time };
     }
 
     fn restore(&mut self, records: &[ChangelogRecord], position: i64) -> Result<()> {
@@ -457,28 +425,22 @@ mod tests {
     #[test]
     fn an_undone_record_and_an_aborted_commit_leave_nothing() {
         let mut buffer = buffer();
-        let at = Timestamp::from_millis;
         buffer.put(5, b"a", update(None, Some("1")));
-        buffer.observe(at(5));
         buffer.accept_record();
         buffer.commit(Some(1)).unwrap();
         let committed = content(&buffer);
         buffer.put(9, b"a", update(Some("1"), Some("22")));
         buffer.put(3, b"b", update(None, Some("3")));
-        assert_eq!(buffer.observe(at(9)), at(9));
         buffer.accept_record();
         let accepted = content(&buffer);
         assert_eq!(buffer.min_time(), Some(3));
         buffer.remove(&Bytes::from_static(b"b"));
         buffer.remove(&Bytes::from_static(b"a"));
         buffer.put(20, b"a", update(Some("22"), None));
-        buffer.observe(at(20));
         buffer.undo_record();
         assert_eq!(content(&buffer), accepted);
-        assert_eq!(buffer.observe(at(0)), at(9));
         buffer.abort();
         assert_eq!(content(&buffer), committed);
-        assert_eq!(buffer.observe(at(0)), at(5));
         let mut log = Log::default();
         assert_eq!(buffer.write_changelog(&mut log).unwrap(), 0);
     }

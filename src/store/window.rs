@@ -319,20 +319,9 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         WindowedIter { scan: self.segments.scan_closed(query), codec: &self.codec, window_size_ms }
     }
 
-    /// An operator's stream time; `None` before its first record.
-    pub(crate) fn stream_time(&self, operator: usize) -> Option<Timestamp> {
-        self.segments.stream_time(operator).map(Timestamp::from_millis)
-    }
-
-    /// Moves an operator's stream time; returns it as it was and as it is. It is part of the store: undone with a failed record, rewound
-    /// with an abort, and there again after a restart.
-    pub(crate) fn advance_stream_time(
-        &mut self,
-        operator: usize,
-        time: Timestamp,
-    ) -> (Option<Timestamp>, Timestamp) {
-        let (before, now) = self.segments.advance_stream_time(operator, time.as_millis());
-        (before.map(Timestamp::from_millis), Timestamp::from_millis(now))
+    /// The newest timestamp among the changelog's records, where the store was restored since it was opened.
+    pub(crate) fn newest_restored(&self) -> Option<Timestamp> {
+        self.segments.newest_restored()
     }
 }
 

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::ids::{TaskId, TopicPartition};
 use crate::kafka::CommittedOffset;
 use crate::processor::{
-    Caches, CurrentRecord, NodeIndex, NodeKind, NodeSlot, OutputBuffer, ProcessorMetadata,
-    PunctuationQueue, SharedStore, TaskState, TaskTimes,
+    Caches, CurrentRecord, NodeIndex, NodeKind, NodeSlot, OutputBuffer, PunctuationQueue,
+    SharedStore, TaskState, TaskTimes,
 };
 use crate::store::{CacheBudget, Engines, MemoryEngines};
 use crate::telemetry::{StoreMetrics, TaskMetrics};
@@ -289,7 +289,6 @@ impl TaskBuilder {
             idle_timeout: self.settings.idle_timeout,
             silent_since: None,
             commit_requested: false,
-            metadata: ProcessorMetadata::default(),
             dropped: Vec::new(),
             caches: self.caches(&store_names),
             store_names,

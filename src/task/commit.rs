@@ -12,14 +12,14 @@ use super::stream_task::StreamTask;
 use crate::error::{ErrorKind, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{CommittedOffset, OutgoingRecord, TopicHandle};
-use crate::processor::{CacheOwner, CurrentRecord, NodeIndex, NodeKind, ProcessorMetadata};
+use crate::processor::{CacheOwner, CurrentRecord, NodeIndex, NodeKind, TaskTimes};
 use crate::record::Headers;
 use crate::store::{ChangelogWriter, StateStore};
 use crate::telemetry::CacheMetrics;
 use crate::time::Timestamp;
 
 impl StreamTask {
-    /// Takes partition times, stream time and what processors keep from the committed offsets, before the processors are initialised.
+    /// Takes partition times, stream time and the operators' times from the committed offsets, before the processors are initialised.
     ///
     /// Source: `StreamTask.initializeTaskTimeAndProcessorMetadata`.
     pub(crate) fn go_on_from(&mut self, committed: &[Option<CommittedOffset>]) {
@@ -32,7 +32,7 @@ impl StreamTask {
             times.extend(metadata.times);
         }
         self.state.stream_time = self.group.stream_time();
-        self.state.metadata = ProcessorMetadata::restored(times);
+        self.state.times = TaskTimes::restored(times);
     }
 
     /// After the processors, which set the caches up, are initialised.
@@ -111,13 +111,13 @@ impl StreamTask {
         Ok(())
     }
 
-    /// The offsets to commit: those that moved since the last commit; all that are known where processors keep something new with them.
+    /// The offsets to commit: those that moved since the last commit; all that are known where an operator's times have, as in Java.
     pub(crate) fn offsets_to_commit(&self, into: &mut Vec<(TopicPartition, CommittedOffset)>) {
-        let metadata = &self.state.metadata;
+        let (times, have_moved) = (self.state.times.to_commit(), self.state.times.have_moved());
         for (queue, partition) in self.group.queues.iter().zip(&self.state.partitions) {
             let offset = queue.consumed.or(queue.committed.0);
-            if let Some(offset) = offset.filter(|_| queue.is_dirty || metadata.is_dirty()) {
-                let metadata = offset_metadata::encode(queue.partition_time, metadata.times());
+            if let Some(offset) = offset.filter(|_| queue.is_dirty || have_moved) {
+                let metadata = offset_metadata::encode(queue.partition_time, &times);
                 into.push((partition.clone(), CommittedOffset { offset, metadata }));
             }
         }
@@ -125,11 +125,11 @@ impl StreamTask {
 
     /// What the group has for each input partition, in the task's order, right after a commit.
     pub(crate) fn committed(&self) -> Vec<Option<CommittedOffset>> {
-        let times = self.state.metadata.times();
+        let times = self.state.times.to_commit();
         let queues = self.group.queues.iter();
         queues
             .map(|queue| {
-                let metadata = offset_metadata::encode(queue.committed.1, times);
+                let metadata = offset_metadata::encode(queue.committed.1, &times);
                 queue.committed.0.map(|offset| CommittedOffset { offset, metadata })
             })
             .collect()
@@ -167,7 +167,6 @@ impl StreamTask {
         self.state.caches.committed(now);
         self.state.times.commit();
         self.group.committed();
-        self.state.metadata.committed();
         self.has_effects = false;
         self.state.commit_requested = false;
         for slot in &self.nodes {
@@ -253,7 +252,6 @@ impl StreamTask {
         }
         self.group.clear();
         self.state.stream_time = self.group.stream_time();
-        self.state.metadata.rewind();
         self.state.silent_since = None;
         self.attempt = 0;
         self.has_effects = false;

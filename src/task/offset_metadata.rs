@@ -1,4 +1,4 @@
-//! The text that is committed beside an offset: a partition's time, and the times that processors keep.
+//! The text that is committed beside an offset: a partition's time, and what operators keep (see `TaskTimes`).
 //!
 //! Byte for byte what Kafka Streams writes, so that stream time survives a restart, of this client and of the other. Once
 //! a partition and commit. Source: `TopicPartitionMetadata`, `ProcessorMetadata.serialize`.
@@ -21,6 +21,8 @@ use crate::time::Timestamp;
 
 const VERSION: u8 = 2;
 const NO_TIME: i64 = -1;
+/// The default of `offset.metadata.max.bytes`.
+pub(super) const LENGTH_MAX: usize = 4096;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// What was committed beside an offset.
@@ -28,6 +30,12 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub(super) struct OffsetMetadata {
     pub(super) partition_time: Option<Timestamp>,
     pub(super) times: Vec<(Arc<str>, Timestamp)>,
+}
+
+/// The length of the text that has a time of each name. Brokers take at most [`LENGTH_MAX`].
+pub(super) fn length_of<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> usize {
+    let entries: usize = names.map(|name| 4 + name.len() + 8).sum();
+    (1 + 8 + 4 + entries).div_ceil(3) * 4
 }
 
 /// The text to commit.
@@ -157,6 +165,15 @@ mod tests {
             assert_eq!(read.times.into_iter().collect::<BTreeMap<_, _>>(), times);
         }
         assert_eq!(decode(&encode(None, &BTreeMap::new())), OffsetMetadata::default());
+    }
+
+    #[test]
+    fn the_length_is_known_beforehand() {
+        for names in [&["a"][..], &["ab"], &["abc", "Größe"]] {
+            let times: BTreeMap<Arc<str>, Timestamp> =
+                names.iter().map(|name| ((*name).into(), at(1))).collect();
+            assert_eq!(length_of(times.keys()), encode(Some(at(5)), &times).len());
+        }
     }
 
     #[test]

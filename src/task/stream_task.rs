@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::RecordSink;
 use super::handover::{TopicHandles, check_sizes, send_all};
+use super::offset_metadata;
 use super::partition_group::PartitionGroup;
 use super::task_store::{TaskStore, Watched};
 use crate::dlq::{Decision, ErrorHandlers, FailedRecord, Stage, dead_letter_headers};
@@ -121,6 +122,11 @@ impl StreamTask {
                     e.context(format!("init of processor \"{}\"", self.nodes[index].name))
                 })?;
             }
+        }
+        let length = offset_metadata::length_of(self.state.times.names());
+        if length > offset_metadata::LENGTH_MAX {
+            tracing::warn!(task = %self.state.task_id, found = length, wanted = offset_metadata::LENGTH_MAX, "the times of the task's operators are too many for the metadata of an offset; after a restart without local state some late records are taken. Give the operators shorter names, or split the topology");
+            self.state.times.leave_out_stream_times();
         }
         self.state.times.accept_record();
         self.state.times.commit();
@@ -424,7 +430,6 @@ impl StreamTask {
         self.has_effects = true;
         send_all(&mut self.state.outputs, &mut self.handles, sink)?;
         self.state.times.accept_record();
-        self.state.metadata.keep();
         self.state.caches.has_evicted = false;
         self.stores.iter_mut().for_each(|store| store.accept_record());
         Ok(())
@@ -434,7 +439,6 @@ impl StreamTask {
         self.state.outputs.clear();
         self.state.dropped.clear();
         self.state.times.undo_record();
-        self.state.metadata.undo();
         self.state.caches.has_evicted = false;
         self.stores.iter_mut().for_each(|store| store.undo_record());
     }
