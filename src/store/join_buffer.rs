@@ -5,7 +5,7 @@
 //!
 //! | key | bytes |
 //! |---|---|
-//! | `01` | 1 |
+//! | `00` | 1 |
 //! | timestamp, big-endian milliseconds | 8 |
 //! | the record's key | n |
 //! | sequence number, big-endian | 4 |
@@ -20,7 +20,8 @@
 //! | zero | 8 |
 //!
 //! Deviations: Java restores these rows as if their keys had another form, and so loses them; here they are restored. Java
-//! starts sequence numbers again at each restart, and may overwrite; here they go on.
+//! starts sequence numbers again at each restart, and may overwrite; here they go on. Java leaves the timestamps of the changelog's
+//! records to the clock; here they are those of the records.
 
 use std::any::Any;
 use std::ops::Bound;
@@ -39,9 +40,9 @@ use crate::serdes::Serde;
 use crate::telemetry::StoreFigures;
 use crate::time::Timestamp;
 
-const ROW: u8 = 1;
+const ROW: u8 = 0;
 /// Where the buffer's stream time lies; not in the changelog, which has the timestamps.
-const STREAM_TIME: &[u8] = &[0];
+const STREAM_TIME: &[u8] = &[1];
 /// Bytes of a row's key beside the record's key.
 const KEY_BYTES: usize = 1 + 8 + 4;
 /// Stands for the length of what is null.
@@ -468,7 +469,7 @@ mod tests {
         buffer.accept_record();
         let mut log = Log::default();
         buffer.write_changelog(&mut log).unwrap();
-        assert_eq!(&log.0[0].key[..], b"\x01\0\0\0\0\0\0\x01\x02k\0\0\0\x01");
+        assert_eq!(&log.0[0].key[..], b"\0\0\0\0\0\0\0\x01\x02k\0\0\0\x01");
         let value = [
             &b"\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x07\0\0\0\x02in\0\0\0\x03\0\0\0\0"[..],
             b"\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\x01v\0\0\0\0\0\0\0\0",
