@@ -1,9 +1,12 @@
 import static java.time.Duration.ofMinutes;
 import static java.time.Duration.ofSeconds;
 
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
 import java.util.Properties;
-import java.util.concurrent.CountDownLatch;
 import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.CloseOptions;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
@@ -11,12 +14,16 @@ import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 import org.apache.kafka.streams.kstream.EmitStrategy;
+import org.apache.kafka.streams.kstream.GlobalKTable;
+import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.JoinWindows;
+import org.apache.kafka.streams.kstream.Joined;
 import org.apache.kafka.streams.kstream.KGroupedStream;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.KTable;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.SessionWindows;
+import org.apache.kafka.streams.kstream.SlidingWindows;
 import org.apache.kafka.streams.kstream.StreamJoined;
 import org.apache.kafka.streams.kstream.Suppressed;
 import org.apache.kafka.streams.kstream.Suppressed.BufferConfig;
@@ -25,33 +32,49 @@ import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.processor.api.ContextualProcessor;
 import org.apache.kafka.streams.processor.api.Record;
+import org.apache.kafka.streams.state.SessionStore;
 import org.apache.kafka.streams.state.Stores;
+import org.apache.kafka.streams.state.WindowStore;
 
 /**
- * Kafka Streams' side of the tests in mod.rs: the topologies of topology.rs, line by line, run on the broker until SIGTERM.
- * Arguments: bootstrap servers, application id, state folder, then the parts to run. Prints the topology's description first.
+ * Kafka Streams' side of the test in mod.rs: the topologies of parts.rs, windowed.rs and joined.rs, line by line, run on the broker.
+ * Arguments: bootstrap servers, then the parts to run. Commands come line by line: "start APPLICATION FOLDER", which prints the topology's
+ * description, and "close"; what is printed last names the folder.
  */
 public final class Interop {
-    public static void main(final String[] arguments) throws InterruptedException {
-        final Properties config = config(arguments[0], arguments[1], arguments[2]);
+    public static void main(final String[] arguments) throws IOException {
+        final BufferedReader commands = new BufferedReader(new InputStreamReader(System.in));
+        KafkaStreams streams = null;
+        String folder = null;
+        for (String line = commands.readLine(); line != null; line = commands.readLine()) {
+            final String[] words = line.split(" ");
+            if (words[0].equals("start")) {
+                folder = words[2];
+                streams = start(arguments, words[1], folder);
+            } else {
+                final CloseOptions options =
+                    CloseOptions.groupMembershipOperation(CloseOptions.GroupMembershipOperation.LEAVE_GROUP);
+                System.out.println("closed in time: " + streams.close(options.withTimeout(ofSeconds(30))) + " in " + folder);
+            }
+        }
+        System.exit(0);
+    }
+
+    private static KafkaStreams start(final String[] arguments, final String application, final String folder) {
+        final Properties config = config(arguments[0], application, folder);
         final StreamsBuilder builder = new StreamsBuilder();
-        for (int i = 3; i < arguments.length; i++) {
-            part(arguments[i], builder, arguments[1] + "-");
+        for (int i = 1; i < arguments.length; i++) {
+            part(arguments[i], builder, application + "-");
         }
         final Topology topology = builder.build(config);
-        System.out.println(topology.describe() + "end of the topology");
+        System.out.println(topology.describe() + "end of the topology in " + folder);
         final KafkaStreams streams = new KafkaStreams(topology, config);
         streams.setUncaughtExceptionHandler(error -> {
             error.printStackTrace();
             return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
         });
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
-            final CloseOptions options =
-                CloseOptions.groupMembershipOperation(CloseOptions.GroupMembershipOperation.LEAVE_GROUP);
-            System.out.println("closed in time: " + streams.close(options.withTimeout(ofSeconds(30))));
-        }));
         streams.start();
-        new CountDownLatch(1).await();
+        return streams;
     }
 
     private static Properties config(final String servers, final String application, final String folder) {
@@ -80,9 +103,11 @@ public final class Interop {
             case "clock" -> clock(builder, prefix);
             case "windows" -> windows(builder, prefix);
             case "closing" -> closing(builder, prefix);
-            case "sessions" -> sessions(builder, prefix);
             case "suppressed" -> suppressed(builder, prefix);
+            case "cogrouped" -> cogrouped(builder, prefix);
             case "pairs" -> pairs(builder, prefix);
+            case "buffered" -> buffered(builder, prefix);
+            case "global" -> global(builder, prefix);
             default -> throw new IllegalArgumentException("no part \"" + part + "\"");
         }
     }
@@ -127,45 +152,87 @@ public final class Interop {
     }
 
     private static KGroupedStream<String, String> grouped(final StreamsBuilder builder, final String topic) {
-        return builder.<String, String>stream(topic).groupByKey();
+        // Suppression knows the serdes of windowed keys only where they were given.
+        return builder.<String, String>stream(topic).groupByKey(Grouped.with(Serdes.String(), Serdes.String()));
     }
 
-    private static void write(final KTable<Windowed<String>, Long> counts, final String topic) {
-        counts.toStream((key, count) -> name(key))
-            .mapValues(count -> count == null ? null : count.toString()).to(topic);
+    private static void write(final KTable<Windowed<String>, ?> table, final String topic) {
+        table.toStream((key, value) -> name(key))
+            .mapValues(value -> value == null ? null : value.toString()).to(topic);
     }
 
-    private static TimeWindows tenSeconds() {
-        return TimeWindows.ofSizeAndGrace(ofSeconds(10), ofSeconds(5));
-    }
+    private static final TimeWindows TUMBLING = TimeWindows.ofSizeAndGrace(ofSeconds(10), ofSeconds(5));
+    private static final TimeWindows HOPPING = TUMBLING.advanceBy(ofSeconds(5));
+    private static final SlidingWindows SLIDING = SlidingWindows.ofTimeDifferenceAndGrace(ofSeconds(4), ofSeconds(5));
+    private static final SessionWindows SESSIONS = SessionWindows.ofInactivityGapAndGrace(ofSeconds(4), ofSeconds(5));
+    private static final JoinWindows NEAR = JoinWindows.ofTimeDifferenceAndGrace(ofSeconds(10), ofSeconds(5));
 
     private static void windows(final StreamsBuilder builder, final String prefix) {
-        write(grouped(builder, prefix + "windows-in").windowedBy(tenSeconds()).count(Materialized.as("windows")),
-            prefix + "windows-out");
+        final KGroupedStream<String, String> grouped = grouped(builder, prefix + "windows-in");
+        write(grouped.windowedBy(TUMBLING).count(Materialized.as("tumbling")), prefix + "tumbling-out");
+        write(grouped.windowedBy(HOPPING).count(Materialized.as("hopping")), prefix + "hopping-out");
+        write(grouped.windowedBy(SLIDING).count(Materialized.as("sliding")), prefix + "sliding-out");
+        write(grouped.windowedBy(SESSIONS).count(Materialized.as("sessions")), prefix + "sessions-out");
+    }
+
+    private static Materialized<String, Long, WindowStore<Bytes, byte[]>> kept(final String store) {
+        return Materialized.<String, Long, WindowStore<Bytes, byte[]>>as(store).withRetention(ofMinutes(10));
     }
 
     private static void closing(final StreamsBuilder builder, final String prefix) {
-        write(grouped(builder, prefix + "closing-in").windowedBy(tenSeconds())
-            .emitStrategy(EmitStrategy.onWindowClose()).count(Materialized.as("closing")), prefix + "closing-out");
-    }
-
-    private static void sessions(final StreamsBuilder builder, final String prefix) {
-        final SessionWindows windows = SessionWindows.ofInactivityGapAndGrace(ofSeconds(10), ofSeconds(5));
-        write(grouped(builder, prefix + "sessions-in").windowedBy(windows).count(Materialized.as("sessions")),
-            prefix + "sessions-out");
+        final EmitStrategy strategy = EmitStrategy.onWindowClose();
+        final KGroupedStream<String, String> grouped = grouped(builder, prefix + "closing-in");
+        write(grouped.windowedBy(TUMBLING).emitStrategy(strategy).count(kept("closed-tumbling")),
+            prefix + "closed-tumbling-out");
+        write(grouped.windowedBy(HOPPING).emitStrategy(strategy).count(kept("closed-hopping")),
+            prefix + "closed-hopping-out");
+        write(grouped.windowedBy(SLIDING).emitStrategy(strategy).count(kept("closed-sliding")),
+            prefix + "closed-sliding-out");
+        write(grouped.windowedBy(SESSIONS).emitStrategy(strategy).count(Materialized.<String, Long, SessionStore<Bytes, byte[]>>as("closed-sessions").withRetention(ofMinutes(10))),
+            prefix + "closed-sessions-out");
     }
 
     private static void suppressed(final StreamsBuilder builder, final String prefix) {
-        write(grouped(builder, prefix + "suppressed-in").windowedBy(tenSeconds()).count(Materialized.as("suppressed"))
+        final KGroupedStream<String, String> grouped = grouped(builder, prefix + "suppressed-in");
+        write(grouped.windowedBy(TUMBLING).count(Materialized.as("suppressed"))
             .suppress(Suppressed.untilWindowCloses(BufferConfig.unbounded()).withName("until-closed")),
-            prefix + "suppressed-out");
+            prefix + "final-out");
+        grouped.count(Materialized.as("busy"))
+            .suppress(Suppressed.<String>untilTimeLimit(ofSeconds(5), BufferConfig.maxRecords(100)).withName("until-calm"))
+            .toStream().mapValues(count -> count.toString()).to(prefix + "calm-out");
+    }
+
+    private static void cogrouped(final StreamsBuilder builder, final String prefix) {
+        final KGroupedStream<String, String> one = grouped(builder, prefix + "one-in");
+        final KGroupedStream<String, String> two = grouped(builder, prefix + "two-in");
+        write(one.<String>cogroup((key, value, all) -> all + value).cogroup(two, (key, value, all) -> all + value)
+            .windowedBy(TUMBLING).aggregate(() -> "", Materialized.as("cogrouped")), prefix + "cogrouped-out");
+    }
+
+    private static StreamJoined<String, String, String> named(final String name) {
+        return StreamJoined.as(name);
     }
 
     private static void pairs(final StreamsBuilder builder, final String prefix) {
         final KStream<String, String> left = builder.stream(prefix + "left-in");
         final KStream<String, String> right = builder.stream(prefix + "right-in");
-        left.outerJoin(right, (one, other) -> one + "+" + other,
-            JoinWindows.ofTimeDifferenceAndGrace(ofSeconds(10), ofSeconds(5)),
-            StreamJoined.<String, String, String>as("pairs").withStoreName("pairs")).to(prefix + "pairs-out");
+        left.join(right, (one, other) -> one + "+" + other, NEAR, named("inner")).to(prefix + "inner-out");
+        left.leftJoin(right, (one, other) -> one + "+" + other, NEAR, named("left")).to(prefix + "left-out");
+        left.outerJoin(right, (one, other) -> one + "+" + other, NEAR, named("outer")).to(prefix + "outer-out");
+    }
+
+    private static void buffered(final StreamsBuilder builder, final String prefix) {
+        final KTable<String, String> rates = builder.table(prefix + "rates-in",
+            Materialized.as(Stores.persistentVersionedKeyValueStore("rates", ofMinutes(10))));
+        final KStream<String, String> trades = builder.stream(prefix + "trades-in");
+        trades.leftJoin(rates, (trade, rate) -> trade + "+" + rate,
+            Joined.<String, String, String>as("buffered").withGracePeriod(ofSeconds(10))).to(prefix + "traded-out");
+    }
+
+    private static void global(final StreamsBuilder builder, final String prefix) {
+        final GlobalKTable<String, String> names = builder.globalTable(prefix + "names-in", Materialized.as("names"));
+        builder.<String, String>stream(prefix + "calls-in")
+            .leftJoin(names, (key, number) -> number, (number, called) -> number + "+" + called)
+            .to(prefix + "called-out");
     }
 }

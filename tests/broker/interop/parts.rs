@@ -1,4 +1,4 @@
-//! The topologies that both engines run, ours here and Kafka Streams' in Interop.java, line by line, and what is fed to them.
+//! The topologies that both engines run, ours here, in windowed.rs and in joined.rs, and Kafka Streams' in Interop.java, line by line, and what is fed to them.
 
 use std::time::Duration;
 
@@ -8,6 +8,9 @@ use kstreams::{
     Timestamp,
 };
 
+use super::joined::{BUFFERED, GLOBAL, PAIRS};
+use super::windowed::{CLOSING, COGROUPED, SUPPRESSED, WINDOWS};
+
 /// Topic (after the prefix), key, value, milliseconds since the test's beginning of time.
 pub(super) type Row = (&'static str, &'static str, Option<&'static str>, i64);
 
@@ -16,13 +19,38 @@ pub(super) struct Part {
     pub(super) name: &'static str,
     pub(super) build: fn(&StreamsBuilder, &str),
     pub(super) inputs: &'static [&'static str],
+    /// Topics that no group reads. Their rows are the oldest of a round.
+    pub(super) global_inputs: &'static [&'static str],
     pub(super) outputs: &'static [&'static str],
     pub(super) rounds: [&'static [Row]; 3],
     /// Which results come on the way depends on when internal topics are read: only each key's last one is compared.
     pub(super) last_of_key: bool,
+    /// Stores whose keys end in a sequence number, which in Kafka Streams begins anew at each restart.
+    pub(super) with_sequences: &'static [&'static str],
+    /// Stores whose changelog records carry the time of writing in Kafka Streams, of which nothing depends.
+    pub(super) by_the_clock: &'static [&'static str],
+    /// Nothing is compared any more once Kafka Streams has taken over.
+    pub(super) kafka_streams_cannot_restore: bool,
 }
 
-pub(super) const PARTS: &[Part] = &[TABLES, VERSIONED, FOREIGN, CLOCK];
+/// What most parts have in common.
+pub(super) const PART: Part = Part {
+    name: "",
+    build: |_, _| (),
+    inputs: &[],
+    global_inputs: &[],
+    outputs: &[],
+    rounds: [&[], &[], &[]],
+    last_of_key: false,
+    with_sequences: &[],
+    by_the_clock: &[],
+    kafka_streams_cannot_restore: false,
+};
+
+pub(super) const PARTS: &[Part] = &[
+    TABLES, VERSIONED, FOREIGN, CLOCK, WINDOWS, CLOSING, SUPPRESSED, COGROUPED, PAIRS, BUFFERED,
+    GLOBAL,
+];
 
 /// A table, a join with it, and a count.
 const TABLES: Part = Part {
@@ -64,7 +92,7 @@ const TABLES: Part = Part {
             ("stream-in", "b", Some("s8"), 9_000),
         ],
     ],
-    last_of_key: false,
+    ..PART
 };
 
 /// A versioned table whose older versions are asked for, and one that comes late.
@@ -106,7 +134,7 @@ const VERSIONED: Part = Part {
             ("sales-in", "apple", Some("s9"), 20_000),
         ],
     ],
-    last_of_key: false,
+    ..PART
 };
 
 /// A foreign-key join, whose subscriptions and answers outlive the engine that wrote them.
@@ -150,6 +178,7 @@ const FOREIGN: Part = Part {
         ],
     ],
     last_of_key: true,
+    ..PART
 };
 
 /// Stream time itself: it lies beside the committed offsets.
@@ -166,7 +195,7 @@ const CLOCK: Part = Part {
         &[("clock-in", "a", Some(""), 1_000), ("clock-in", "a", Some(""), 9_500)],
         &[("clock-in", "a", Some(""), 2_000)],
     ],
-    last_of_key: false,
+    ..PART
 };
 
 struct Clock;
@@ -183,10 +212,10 @@ impl Processor<String, String, String, String> for Clock {
 }
 
 /// As Java adds strings.
-fn or_null(one: &str, other: Option<&String>) -> String {
+pub(super) fn or_null(one: &str, other: Option<&String>) -> String {
     format!("{one}+{}", other.map_or("null", |other| other))
 }
 
-fn as_text<K>(_: &K, count: Option<i64>) -> Option<String> {
+pub(super) fn as_text<K>(_: &K, count: Option<i64>) -> Option<String> {
     count.map(|count| count.to_string())
 }

@@ -220,6 +220,19 @@ pub fn read_committed(topic: &str) -> Vec<Message> {
     messages
 }
 
+/// Gives the names of all topics that begin with `prefix`, in order.
+///
+/// # Panics
+/// When the broker does not answer.
+pub fn topics(prefix: &str) -> Vec<String> {
+    let metadata = consumer(&[]).fetch_metadata(None, REQUEST_TIMEOUT);
+    let metadata = metadata.expect("the broker gives metadata");
+    let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with(prefix)).collect();
+    names.sort();
+    names
+}
+
 /// Counts the messages of topics that a group has not committed yet, once no open transaction can change that. Markers of
 /// transactions count too: meant for topics that are written without.
 ///

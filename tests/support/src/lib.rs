@@ -14,7 +14,7 @@ mod wait;
 
 pub use broker::{
     Follower, Message, Outcome, Topic, bootstrap, consumer, create_topic, delete_topics, produce,
-    producer, read_committed, registry_url, unique, unread,
+    producer, read_committed, registry_url, topics, unique, unread,
 };
 pub use process::{Process, Signal, prometheus_folder, python, run_python};
 pub use wait::{DEADLINE, wait_until};

@@ -1,7 +1,7 @@
 //! Programs that a test starts: the application, and Python as the foreign client.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -65,8 +65,20 @@ impl Process {
     ///
     /// # Panics
     /// When the program cannot be started.
-    pub fn start(mut command: Command) -> Process {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn start(command: Command) -> Process {
+        Process::start_reading(command, Stdio::null())
+    }
+
+    /// As [`start`](Self::start), for a program that is told what to do by [`write_line`](Self::write_line).
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    pub fn start_for_commands(command: Command) -> Process {
+        Process::start_reading(command, Stdio::piped())
+    }
+
+    fn start_reading(mut command: Command, input: Stdio) -> Process {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let lines = Arc::new(Mutex::new(Vec::new()));
         let mut readers = Vec::new();
@@ -77,6 +89,15 @@ impl Process {
             readers.push(keep_lines(output, Arc::clone(&lines)));
         }
         Process { child, lines, readers }
+    }
+
+    /// Writes a line to the program's standard input.
+    ///
+    /// # Panics
+    /// When it reads none, or has ended.
+    pub fn write_line(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("the program was started for commands");
+        writeln!(input, "{line}").expect("the program reads its input");
     }
 
     /// Gives the process id.
@@ -249,6 +270,16 @@ mod tests {
         let mut lines = process.lines();
         lines.sort();
         assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[test]
+    fn a_program_reads_what_it_is_told() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read line; echo \"heard $line\""]);
+        let mut process = Process::start_for_commands(command);
+        process.write_line("a word");
+        process.wait_for_line("heard a word", DEADLINE);
+        assert!(process.wait(DEADLINE).success());
     }
 
     #[test]
