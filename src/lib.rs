@@ -53,7 +53,7 @@ mod windowed;
 pub use config::{ProcessingGuarantee, StreamsConfig, TopologyOptimization};
 pub use dsl::aggregates;
 pub use dsl::{
-    BranchedKStream, BufferConfig, CogroupedKStream, Consumed, CountWindowedKStream,
+    AsyncOptions, BranchedKStream, BufferConfig, CogroupedKStream, Consumed, CountWindowedKStream,
     EagerBufferConfig, GlobalKTable, Grouped, JoinWindows, Joined, KGroupedStream, KGroupedTable,
     KStream, KTable, Materialized, Named, Printed, Produced, Repartitioned,
     SessionWindowedCogroupedKStream, SessionWindowedKStream, StreamJoined, StreamsBuilder,

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::expiring::{TtlSpec, add_table_processor};
 use super::global_table::GlobalKTable;
 use super::params::{Consumed, Materialized};
 use super::plan::{Optimisable, SharedPlan, SourceTopics, StreamSource};
@@ -146,8 +147,9 @@ impl StreamsBuilder {
         V: Clone + Send + 'static,
     {
         let (source, processor, store) = self.table_names(topic, &consumed, &materialized);
-        let state = SourceState::new(materialized.name.is_some());
-        let reuses_topic: Rc<Cell<bool>> = Rc::default();
+        let ttl = TtlSpec::of(&materialized, Some(&store));
+        let state = SourceState::new(materialized.name.is_some() || ttl.is_some());
+        let (expires, reuses_topic): (_, Rc<Cell<bool>>) = (ttl.is_some(), Rc::default());
         let Consumed { key_serde, value_serde, extractor, offset_reset, .. } = consumed;
         let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
@@ -164,11 +166,13 @@ impl StreamsBuilder {
                 let used = materialised.then(|| store.clone());
                 let send_old = state.sends_old.get();
                 let supplier = move || TableSource::<K, V>::new(used.clone(), send_old);
-                topology.add_processor::<Option<K>, Option<V>, _, _, _>(
+                let ttl = ttl.table(&processor, Option::<K>::clone, send_old)?;
+                add_table_processor::<Option<K>, Option<V>, _, V, _>(
+                    topology,
                     &processor,
                     supplier,
                     &[&source],
-                    &[],
+                    ttl,
                 )?;
                 if materialised {
                     let store = builder.name().clone();
@@ -183,7 +187,10 @@ impl StreamsBuilder {
         let mut plan = self.plan.borrow_mut();
         let node = plan.add(processor.clone(), &[], Box::new(write));
         plan.set_output_versioned(node, is_versioned);
-        plan.mark_optimisable(node, Optimisable::TableSource(reuses_topic));
+        if !expires {
+            // Deletions of what has expired cannot be written to the topic.
+            plan.mark_optimisable(node, Optimisable::TableSource(reuses_topic));
+        }
         drop(plan);
         KTable::new(TableSpec {
             plan: self.plan.clone(),
@@ -392,7 +399,10 @@ where
             });
         }
         let mut builder = Stores::key_value_store_with(name, key, value).timestamped();
-        if self.caching {
+        if let Some(ttl) = self.ttl {
+            // The end of a row is forwarded at once: what was held back would come after it.
+            builder = builder.with_ttl(ttl).expired_by_processor();
+        } else if self.caching {
             builder = builder.caching_enabled();
         }
         if in_memory {

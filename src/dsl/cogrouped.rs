@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::expiring::{TtlSpec, add_table_processor};
 use super::grouped::KGroupedStream;
 use super::params::{Materialized, Named};
 use super::plan::{Plan, SharedPlan, Write};
@@ -85,6 +86,8 @@ pub(super) struct MemberSpec<VA> {
     pub(super) initializer: Initializer<VA>,
     pub(super) sends_old: Rc<Cell<bool>>,
     pub(super) store: SharedStoreSpec,
+    /// Of the whole aggregate.
+    pub(super) ttl: TtlSpec,
 }
 
 /// A store, or why there can be none.
@@ -175,7 +178,7 @@ where
     }
 
     fn write(&self, spec: MemberSpec<VA>) -> Write {
-        let MemberSpec { name, initializer, sends_old, store, .. } = spec;
+        let MemberSpec { name, initializer, sends_old, store, ttl, .. } = spec;
         let aggregator = self.aggregator.clone();
         let step = Arc::new(move |key: &K, value: V::NonNull, sum: Option<VA>| {
             aggregator(key, V::from(value), sum?)
@@ -189,7 +192,8 @@ where
                 step: step.clone(),
                 send_old,
             };
-            topology.add_processor::<K, V, K, Change<VA>, _>(&name, supplier, parents, &[])?;
+            let ttl = ttl.table(&name, |key: &K| Some(key.clone()), send_old)?;
+            add_table_processor::<K, V, K, VA, _>(topology, &name, supplier, parents, ttl)?;
             store.connect(topology, &name)
         })
     }
@@ -314,12 +318,14 @@ where
         let initializer: Initializer<VA> = Arc::new(initializer);
         let sends_old = Rc::new(Cell::new(false));
         let shared = SharedStoreSpec::new(&store, Ok(builder));
+        let ttl = TtlSpec::of(&materialized, Some(&store));
         let write = |member: &dyn Member<K, VA>, name: &Arc<str>| {
             member.write(MemberSpec {
                 name: name.clone(),
                 initializer: initializer.clone(),
                 sends_old: sends_old.clone(),
                 store: shared.clone(),
+                ttl: ttl.clone(),
             })
         };
         let is_versioned = materialized.is_versioned();

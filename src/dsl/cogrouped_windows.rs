@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::cogrouped::{CogroupedKStream, Member, MemberSpec, Merger, SharedStoreSpec};
+use super::expiring::TtlSpec;
 use super::params::{Materialized, Named};
 use super::plan::{Plan, Write};
 use super::session_windowed::session_store;
@@ -155,6 +156,7 @@ impl<VA> Shared<VA> {
             initializer: self.initializer.clone(),
             sends_old: self.sends_old.clone(),
             store: self.store.clone(),
+            ttl: TtlSpec::default(),
         }
     }
 }

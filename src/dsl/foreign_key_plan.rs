@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::cogrouped::SharedStoreSpec;
+use super::expiring::{TtlSpec, add_table_processor};
 use super::foreign_key_join::Names;
 use super::params::Materialized;
 use super::plan::SharedPlan;
@@ -284,7 +285,8 @@ where
         materialized: Materialized<K, VR>,
     ) -> KTable<K, VR> {
         let Names { result: name, result_store: store, .. } = &self.names;
-        let state = SourceState::new(materialized.name.is_some());
+        let ttl = TtlSpec::of(&materialized, Some(store));
+        let state = SourceState::new(materialized.name.is_some() || ttl.is_some());
         let is_versioned = materialized.is_versioned();
         let (key_serde, value_serde) = materialized.serdes_or(&self.serdes.key, &None);
         let builder = materialized.builder_of(store, key_serde.as_ref(), value_serde.as_ref());
@@ -294,11 +296,9 @@ where
                 let materialised = state.materialised.get();
                 let (used, send_old) = (materialised.then_some(store), state.sends_old.get());
                 let supplier = move || TableSource::<K, VR>::new(used.clone(), send_old);
-                topology.add_processor::<Option<K>, Option<VR>, _, _, _>(
-                    &name,
-                    supplier,
-                    parents,
-                    &[],
+                let ttl = ttl.table(&name, Option::<K>::clone, send_old)?;
+                add_table_processor::<Option<K>, Option<VR>, _, VR, _>(
+                    topology, &name, supplier, parents, ttl,
                 )?;
                 if materialised {
                     topology.add_state_store_of(builder?, &[&name])?;

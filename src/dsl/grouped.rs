@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::aggregates::{Aggregate, step};
+use super::expiring::{TtlSpec, add_table_processor};
 use super::params::{Grouped, Materialized, Named};
 use super::stream::{KStream, SourceNode};
 use super::table::{KTable, TableSpec, always_old_values};
@@ -186,6 +187,7 @@ where
             self.place(prefix, named, materialized.name.as_ref());
         let Fold { initial, step } = fold;
         let is_versioned = materialized.is_versioned();
+        let ttl = TtlSpec::of(&materialized, Some(&store));
         let builder = materialized.store_builder(&store, key_serde, &value_serde);
         let (step, sends_old) = (Arc::new(step), Rc::new(Cell::new(false)));
         let write = {
@@ -199,7 +201,8 @@ where
                     step: step.clone(),
                     send_old,
                 };
-                topology.add_processor::<K, V, _, _, _>(&name, supplier, parents, &[])?;
+                let ttl = ttl.table(&name, |key: &K| key.as_non_null().cloned(), send_old)?;
+                add_table_processor::<K, V, K, VA, _>(topology, &name, supplier, parents, ttl)?;
                 topology.add_state_store_of(builder, &[&name])
             }
         };

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::expiring::{TtlSpec, add_table_processor};
 use super::params::{Grouped, Materialized, Named};
 use super::plan::SharedPlan;
 use super::table::{KTable, TableSpec, always_old_values};
@@ -147,6 +148,7 @@ where
         let (parent, source) = self.repartitioned(&format!("{topic}-repartition"), sink, source);
         let key_serde = &self.grouped.key_serde;
         let is_versioned = materialized.is_versioned();
+        let ttl = TtlSpec::of(&materialized, Some(&store));
         let builder = materialized.store_builder(&store, key_serde, &value_serde);
         let (add, subtract, sends_old) =
             (Arc::new(add), Arc::new(subtract), Rc::new(Cell::new(false)));
@@ -161,7 +163,10 @@ where
                     subtract: subtract.clone(),
                     send_old,
                 };
-                topology.add_processor::<K, Change<V>, K, _, _>(&name, supplier, parents, &[])?;
+                let ttl = ttl.table(&name, |key: &K| Some(key.clone()), send_old)?;
+                add_table_processor::<K, Change<V>, K, VA, _>(
+                    topology, &name, supplier, parents, ttl,
+                )?;
                 topology.add_state_store_of(builder, &[&name])
             }
         };

@@ -4,12 +4,14 @@
 //! [`Topology`](crate::topology::Topology), in the order and with the names that Java would use. Cold. Deliberately absent: Kafka, and any state but the plan.
 
 pub mod aggregates;
+mod async_map;
 mod branched;
 mod builder;
 mod cogrouped;
 mod cogrouped_windows;
 mod count_windows;
 mod deduplicate;
+mod expiring;
 mod foreign_key_join;
 mod foreign_key_plan;
 mod global_table;
@@ -35,6 +37,7 @@ mod to_table;
 mod windowed;
 mod windowed_build;
 
+pub use async_map::AsyncOptions;
 pub use branched::BranchedKStream;
 pub use builder::StreamsBuilder;
 pub use cogrouped::CogroupedKStream;

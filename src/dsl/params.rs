@@ -213,6 +213,8 @@ pub struct Materialized<K, V> {
     pub(super) logging: Option<BTreeMap<String, String>>,
     pub(super) caching: bool,
     pub(super) history_retention: Option<Duration>,
+    /// How long a row lives after its timestamp; `None`: until it is deleted.
+    pub(super) ttl: Option<Duration>,
     /// How long a windowed table is kept; `None`: as long as its windows need.
     pub(super) retention: Option<Duration>,
 }
@@ -226,6 +228,7 @@ impl<K, V> Default for Materialized<K, V> {
             logging: Some(BTreeMap::new()),
             caching: true,
             history_retention: None,
+            ttl: None,
             retention: None,
         }
     }

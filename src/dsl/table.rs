@@ -4,12 +4,15 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::expiring::{TtlSpec, add_table_processor};
 use super::params::{Materialized, Named};
 use super::plan::SharedPlan;
 use super::stream::KStream;
 use crate::error::{Error, Result};
 use crate::nullable::Nullable;
-use crate::operators::{GetterSupplier, TableStep, TableToStream, step_getter, store_getter};
+use crate::operators::{
+    Change, GetterSupplier, TableStep, TableToStream, step_getter, store_getter,
+};
 use crate::serdes::{Serde, option_serde};
 use crate::topology::{StoreBuilder, Topology};
 
@@ -250,6 +253,7 @@ where
         drop(plan);
         let output_versioned = materialized.as_ref().map(Materialized::is_versioned);
         let materialized = materialized.unwrap_or_default();
+        let ttl = TtlSpec::of(&materialized, store.as_ref());
         let (key_serde, value_serde) = materialized.serdes_or(&spec.key_serde, &value_serde);
         // Where the parent has a store already, a filter can keep quiet about rows that it never let through.
         let sends_old = Rc::new(Cell::new(is_filter && (spec.enable_old_values)(false)));
@@ -271,7 +275,10 @@ where
                     store: store.clone(),
                     handle: None,
                 };
-                topology.add_processor::<K, _, K, _, _>(&name, supplier, parents, &[])?;
+                let ttl = ttl.table(&name, |key: &K| Some(key.clone()), send_old)?;
+                add_table_processor::<K, Change<V>, K, V2, _>(
+                    topology, &name, supplier, parents, ttl,
+                )?;
                 builder.map_or(Ok(()), |builder| topology.add_state_store_of(builder?, &[&name]))
             }
         };

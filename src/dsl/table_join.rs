@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::expiring::{TtlSpec, add_table_processor};
 use super::params::{Materialized, Named};
 use super::table::{EnableOldValues, KTable, TableSpec};
 use crate::nullable::Nullable;
-use crate::operators::{Required, TableMerge, TableTableJoin, join_getter, store_getter};
+use crate::operators::{Change, Required, TableMerge, TableTableJoin, join_getter, store_getter};
 use crate::topology::Topology;
 
 impl<K, V> KTable<K, V>
@@ -141,6 +142,7 @@ where
         let (this_getter, other_getter) = (self.value_getter(), other.value_getter());
         let materialized = materialized.unwrap_or_default();
         let is_versioned = materialized.is_versioned();
+        let ttl = TtlSpec::of(&materialized, store.as_ref());
         let versioned: [Rc<Cell<bool>>; 2] = Default::default();
         let (key_serde, value_serde) = materialized.serdes_or(&self.spec.key_serde, &None);
         let builder = store
@@ -186,7 +188,10 @@ where
                 let supplier =
                     move || TableMerge::<K, VO> { store: store.clone(), send_old, handle: None };
                 let sides = [&*this_name, &*other_name];
-                topology.add_processor::<K, _, K, _, _>(&merge, supplier, &sides, &[])?;
+                let ttl = ttl.table(&merge, |key: &K| Some(key.clone()), send_old)?;
+                add_table_processor::<K, Change<VO>, K, VO, _>(
+                    topology, &merge, supplier, &sides, ttl,
+                )?;
                 if let Some(builder) = builder {
                     topology.add_state_store_of(builder?, &[&merge])?;
                 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::expiring::{TtlSpec, add_table_processor};
 use super::params::{Materialized, Named};
 use super::stream::KStream;
 use super::table::{KTable, SourceState, TableSpec};
@@ -46,7 +47,8 @@ where
         } else {
             (self.node, self.sources.clone())
         };
-        let state = SourceState::new(materialized.name.is_some());
+        let ttl = TtlSpec::of(&materialized, Some(&store));
+        let state = SourceState::new(materialized.name.is_some() || ttl.is_some());
         let is_versioned = materialized.is_versioned();
         let builder = materialized.store_builder(&store, &key_serde, &value_serde);
         let write = {
@@ -55,7 +57,10 @@ where
                 let materialised = state.materialised.get();
                 let (used, send_old) = (materialised.then_some(store), state.sends_old.get());
                 let supplier = move || TableSource::<K, V::NonNull>::new(used.clone(), send_old);
-                topology.add_processor::<K, V, _, _, _>(&name, supplier, parents, &[])?;
+                let ttl = ttl.table(&name, |key: &K| Some(key.clone()), send_old)?;
+                add_table_processor::<K, V, K, V::NonNull, _>(
+                    topology, &name, supplier, parents, ttl,
+                )?;
                 if materialised {
                     topology.add_state_store_of(builder, &[&name])?;
                 }

@@ -316,6 +316,11 @@ pub(super) fn retention<K, V>(
             "store \"{store}\": found a versioned store for a windowed table, wanted a window or session store; use Materialized::named"
         )));
     }
+    if let Some(ttl) = materialized.ttl {
+        return Err(Error::invalid(format!(
+            "store \"{store}\": found a time to live of {ttl:?} for a windowed table, wanted none: Materialized::with_retention says how long windows are kept"
+        )));
+    }
     let given = materialized.retention.unwrap_or(wanted);
     if given < wanted {
         return Err(Error::invalid(format!(

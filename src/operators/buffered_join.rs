@@ -84,6 +84,7 @@ impl<K: Nullable, V: Nullable, VT: 'static, J> BufferedJoin<K, V, VT, J> {
             offset,
             timestamp,
             headers: headers.clone(),
+            raw: None,
         };
         let in_hand = std::mem::replace(&mut task.current, origin);
         let result = self.join.process(Record { key, value, timestamp, headers }, context);

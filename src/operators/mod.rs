@@ -3,12 +3,15 @@
 //! Each is a plain [`Processor`](crate::processor::Processor): nothing here is known to tasks or to the runtime. Hot path.
 
 mod aggregate;
+mod async_map;
 mod branch;
 mod buffered_join;
 mod cached;
+mod calls;
 mod change_serde;
 mod count_windows;
 mod deduplicate;
+mod expiring;
 mod foreign_key;
 mod idle;
 mod join;
@@ -24,16 +27,20 @@ mod table_aggregate;
 mod table_join;
 mod table_source;
 mod table_store;
+mod waiting;
 mod window_aggregate;
 mod window_getter;
 mod windows;
 
 pub(crate) use aggregate::{Initializer, KStreamAggregate, Passed};
+pub(crate) use async_map::{AsyncMapSpec, AsyncMapValues, AsyncMapper, Room};
 pub(crate) use branch::{Branch, BranchPredicate, BranchTo};
 pub(crate) use buffered_join::BufferedJoin;
+pub(crate) use calls::{Call, CallLimits};
 pub(crate) use change_serde::change_serde;
 pub(crate) use count_windows::{CountWindowAggregate, counted_serde};
 pub(crate) use deduplicate::Deduplicate;
+pub(crate) use expiring::{Expiring, TableTtl};
 pub(crate) use foreign_key::{
     ForeignTableJoin, Response, ResponseJoin, Subscription, SubscriptionJoin, SubscriptionReceive,
     SubscriptionSend, response_serde, subscription_serde,
@@ -53,6 +60,7 @@ pub(crate) use table_aggregate::{TableAggregate, TableRepartitionMap};
 pub(crate) use table_join::{Required, TableMerge, TableTableJoin, join_getter};
 pub(crate) use table_source::{GlobalTableSource, TableSource, store_getter};
 pub(crate) use table_store::TableStore;
+pub(crate) use waiting::waiting_serde;
 pub(crate) use window_aggregate::{Aggregation, Emit, Steps, WindowAggregate};
 pub(crate) use window_getter::{session_getter, window_getter};
 pub use windows::{

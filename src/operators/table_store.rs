@@ -85,15 +85,15 @@ where
         Ok(put)
     }
 
-    /// The latest value.
+    /// The latest value, as the table has told of it: one that has expired counts until its deletion was forwarded.
     pub(crate) fn get(self, frame: &mut Frame<'_>, key: &K) -> Result<Option<(V, Timestamp)>> {
         match self {
-            Self::Timestamped(handle) => frame.store(handle).get_with_timestamp(key),
+            Self::Timestamped(handle) => frame.store(handle).get_undeleted(key),
             Self::Versioned(handle) => Ok(frame.store(handle).get(key)?.map(value_and_timestamp)),
         }
     }
 
-    /// The value at a time; the latest one where the store knows no other.
+    /// The value at a time; the latest one where the store knows no other. One that has expired is none.
     pub(crate) fn get_as_of(
         self,
         frame: &mut Frame<'_>,
@@ -101,7 +101,7 @@ where
         at: Timestamp,
     ) -> Result<Option<(V, Timestamp)>> {
         match self {
-            Self::Timestamped(_) => self.get(frame, key),
+            Self::Timestamped(handle) => frame.store(handle).get_with_timestamp(key),
             Self::Versioned(handle) => {
                 Ok(frame.store(handle).get_as_of(key, at)?.map(value_and_timestamp))
             }
@@ -118,6 +118,9 @@ where
     ) -> Result<PutResult> {
         match (self, value) {
             (Self::Versioned(handle), value) => frame.store(handle).put(key, value, timestamp),
+            (Self::Timestamped(handle), Some(_)) if frame.store(handle).is_expired(timestamp) => {
+                Ok(PutResult::NotPut)
+            }
             (Self::Timestamped(handle), Some(value)) => {
                 frame.store(handle).put_with_timestamp(key, value, timestamp)?;
                 Ok(PutResult::Latest)

@@ -185,7 +185,7 @@ impl Frame<'_> {
         let mut sources = self.task.partitions.iter();
         let index =
             sources.position(|source| source.partition == partition && source.topic == topic);
-        let current = CurrentRecord { partition: index, offset, timestamp, headers };
+        let current = CurrentRecord { partition: index, offset, timestamp, headers, raw: None };
         std::mem::replace(&mut self.task.current, current)
     }
 }

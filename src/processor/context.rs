@@ -145,6 +145,24 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
         self.frame.task.punctuations.schedule(self.node, kind, interval, first)
     }
 
+    /// As [`schedule`](Self::schedule), at the times that `rule` gives: for calendars and cron expressions. It is asked for the first time after the
+    /// present, and after each call again; times that were missed are one call, and with `None` the schedule ends. Each task has its own: what
+    /// is to happen once in the whole application belongs to a task of one partition.
+    ///
+    /// Deviation: Kafka Streams has fixed intervals alone. There is no parser here, because a calendar needs a time zone that the application chooses;
+    /// with the crate `croner`, `rule` is its `find_next_occurrence`.
+    pub fn schedule_by(
+        &mut self,
+        rule: impl FnMut(Timestamp) -> Option<Timestamp> + Send + 'static,
+        kind: PunctuationType,
+    ) -> PunctuatorId {
+        let now = match kind {
+            PunctuationType::StreamTime => self.frame.task.stream_time.unwrap_or(Timestamp::MIN),
+            PunctuationType::WallClockTime => self.frame.task.clock.now(),
+        };
+        self.frame.task.punctuations.schedule_by(self.node, kind, Box::new(rule), now)
+    }
+
     /// Ends a schedule.
     pub fn cancel(&mut self, punctuator: PunctuatorId) {
         self.frame.task.punctuations.cancel(punctuator);

@@ -174,6 +174,15 @@ impl<K, V> FixedKeyProcessorContext<'_, '_, '_, K, V> {
         self.0.schedule_from(start, interval, kind)
     }
 
+    /// As [`ProcessorContext::schedule_by`].
+    pub fn schedule_by(
+        &mut self,
+        rule: impl FnMut(Timestamp) -> Option<Timestamp> + Send + 'static,
+        kind: PunctuationType,
+    ) -> PunctuatorId {
+        self.0.schedule_by(rule, kind)
+    }
+
     /// Ends a schedule.
     pub fn cancel(&mut self, punctuator: PunctuatorId) {
         self.0.cancel(punctuator);

@@ -12,7 +12,7 @@ use super::punctuator::PunctuationQueue;
 use super::times::TaskTimes;
 use crate::error::Result;
 use crate::ids::{TaskId, TopicPartition};
-use crate::record::{Headers, Record};
+use crate::record::{Headers, RawRecord, Record};
 use crate::store::StateStore;
 use crate::time::{Clock, Timestamp};
 
@@ -51,6 +51,8 @@ pub(crate) struct CurrentRecord {
     pub(crate) offset: i64,
     pub(crate) timestamp: Timestamp,
     pub(crate) headers: Headers,
+    /// The source record, in tasks with nodes whose results come later.
+    pub(crate) raw: Option<RawRecord>,
 }
 
 /// The task's state that processors see through their context.
@@ -71,6 +73,10 @@ pub(crate) struct TaskState {
     pub(crate) idle_timeout: Option<Duration>,
     /// Since when, by the wall clock, nothing has been left to process; `None`: something has.
     pub(crate) silent_since: Option<Timestamp>,
+    /// How many transactions were aborted since the task was built.
+    pub(crate) aborts: u64,
+    /// Ends the sleep of whoever runs the task; from any thread.
+    pub(crate) wake: Arc<dyn Fn() + Send + Sync>,
     pub(crate) commit_requested: bool,
     /// Records dropped by operators, with the reason, since last collected.
     pub(crate) dropped: Vec<(NodeIndex, &'static str)>,

@@ -11,6 +11,7 @@ mod fixed_key;
 mod frame;
 mod node;
 mod output;
+mod pending;
 mod punctuator;
 mod supplier;
 mod times;
@@ -26,9 +27,10 @@ pub(crate) use frame::{
     CurrentRecord, Frame, NodeIndex, NodeKind, NodeSlot, SharedStore, TaskState,
 };
 pub(crate) use node::{
-    Node, PartitionCounts, ProcessorNode, SinkKind, SinkNode, SinkTopic, Source, SourceNode,
+    Node, PartitionCounts, ProcessorNode, SinkKind, SinkNode, SinkTopic, Source, SourceNode, take,
 };
 pub(crate) use output::{Output, OutputBuffer};
+pub(crate) use pending::{Arrived, Pending, SourceRecord};
 pub(crate) use punctuator::PunctuationQueue;
 pub use punctuator::{PunctuationType, PunctuatorId};
 pub use supplier::{ProcessorSupplier, WithStores};

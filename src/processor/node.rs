@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::context::ProcessorContext;
 use super::frame::{Frame, NodeIndex};
 use super::output::Output;
+use super::pending::Pending;
 use super::punctuator::PunctuatorId;
 use super::{
     NegativeTimestamp, PartitionChoice, Processor, StreamPartitioner, TimestampExtractor,
@@ -43,6 +44,10 @@ pub(crate) trait Node: Send {
         Ok(())
     }
     fn close(&mut self);
+    /// The same node, if its results come later than its records.
+    fn pending(&mut self) -> Option<&mut dyn Pending> {
+        None
+    }
 }
 
 /// A source node with its types erased. Each of the task's partitions has a slot, which holds its head record, read but not processed yet.
@@ -61,7 +66,8 @@ pub(crate) trait Source: Send {
     fn clear(&mut self);
 }
 
-fn take<K: 'static, V: 'static>(record: &mut dyn Any) -> Record<K, V> {
+/// Takes the record out of what [`Node::process`] is given.
+pub(crate) fn take<K: 'static, V: 'static>(record: &mut dyn Any) -> Record<K, V> {
     let slot = record.downcast_mut::<Option<Record<K, V>>>();
     let record = slot.and_then(Option::take);
     record.unwrap_or_else(|| {

@@ -18,24 +18,39 @@ pub enum PunctuationType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PunctuatorId(usize);
 
-#[derive(Debug)]
+/// The first time after another one at which a punctuation is due; `None`: there is none any more.
+pub(crate) type NextTime = Box<dyn FnMut(Timestamp) -> Option<Timestamp> + Send>;
+
+/// When a schedule is due again.
+enum Rhythm {
+    EveryMs(i64),
+    By(NextTime),
+}
+
 struct Schedule {
     node: NodeIndex,
     kind: PunctuationType,
-    interval_ms: i64,
+    rhythm: Rhythm,
     next: Timestamp,
+    /// `next` as of the last commit.
+    committed: Timestamp,
     cancelled: bool,
 }
+
+/// Of a schedule whose rule has ended; it stays, because an abort may take it back.
+const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// The schedules of a task.
 ///
 /// Source: `PunctuationQueue`, `PunctuationSchedule`: a schedule that missed several intervals is called once, and stays aligned. Of schedules due
 /// at one time, the order is that of Java's `PriorityQueue`.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct PunctuationQueue {
     schedules: Vec<Schedule>,
     /// A heap for each kind, of indices into `schedules`.
     heaps: [Vec<usize>; 2],
+    /// The heaps as of the last commit.
+    committed: [Vec<usize>; 2],
 }
 
 impl PunctuationQueue {
@@ -47,7 +62,30 @@ impl PunctuationQueue {
         first: Timestamp,
     ) -> PunctuatorId {
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        self.schedules.push(Schedule { node, kind, interval_ms, next: first, cancelled: false });
+        self.add(node, kind, Rhythm::EveryMs(interval_ms), first)
+    }
+
+    /// As [`schedule`](Self::schedule), at the times that a rule gives, the first one after `now`.
+    pub(crate) fn schedule_by(
+        &mut self,
+        node: NodeIndex,
+        kind: PunctuationType,
+        mut rule: NextTime,
+        now: Timestamp,
+    ) -> PunctuatorId {
+        let first = rule(now).unwrap_or(NEVER);
+        self.add(node, kind, Rhythm::By(rule), first)
+    }
+
+    fn add(
+        &mut self,
+        node: NodeIndex,
+        kind: PunctuationType,
+        rhythm: Rhythm,
+        first: Timestamp,
+    ) -> PunctuatorId {
+        let (next, committed, cancelled) = (first, first, false);
+        self.schedules.push(Schedule { node, kind, rhythm, next, committed, cancelled });
         let index = self.schedules.len() - 1;
         self.push(kind, index);
         PunctuatorId(index)
@@ -70,7 +108,8 @@ impl PunctuationQueue {
     ) -> Option<(NodeIndex, PunctuatorId)> {
         loop {
             let earliest = *self.heaps[kind as usize].first()?;
-            if self.schedules[earliest].next > now {
+            let next = self.schedules[earliest].next;
+            if next > now || next == NEVER {
                 return None;
             }
             self.pop(kind);
@@ -78,20 +117,43 @@ impl PunctuationQueue {
             if schedule.cancelled {
                 continue;
             }
-            let (next, now, interval) =
-                (schedule.next.as_millis(), now.as_millis(), schedule.interval_ms);
-            let missed = now.saturating_sub(next) / interval;
-            schedule.next =
-                Timestamp::from_millis(next.saturating_add((missed + 1).saturating_mul(interval)));
+            schedule.next = match &mut schedule.rhythm {
+                Rhythm::EveryMs(interval) => {
+                    let missed = now.as_millis().saturating_sub(next.as_millis()) / *interval;
+                    let later = (missed + 1).saturating_mul(*interval);
+                    Timestamp::from_millis(next.as_millis().saturating_add(later))
+                }
+                // A rule that does not go on would be called for ever.
+                Rhythm::By(rule) => {
+                    rule(now).map_or(NEVER, |next| next.max(now + Duration::from_millis(1)))
+                }
+            };
             let node = schedule.node;
             self.push(kind, earliest);
             return Some((node, PunctuatorId(earliest)));
         }
     }
 
+    pub(crate) fn commit(&mut self) {
+        self.schedules.iter_mut().for_each(|schedule| schedule.committed = schedule.next);
+        self.committed.clone_from(&self.heaps);
+    }
+
+    /// Goes back to the last commit: what was called since then has had no effect, and is due again.
+    pub(crate) fn abort(&mut self) {
+        self.schedules.iter_mut().for_each(|schedule| schedule.next = schedule.committed);
+        self.heaps.clone_from(&self.committed);
+        for index in 0..self.schedules.len() {
+            let kind = self.schedules[index].kind;
+            if !self.heaps[kind as usize].contains(&index) {
+                self.push(kind, index); // it was scheduled since
+            }
+        }
+    }
+
     /// Source: `PriorityQueue.siftUp`.
     fn push(&mut self, kind: PunctuationType, schedule: usize) {
-        let Self { schedules, heaps } = self;
+        let Self { schedules, heaps, .. } = self;
         let (heap, next) = (&mut heaps[kind as usize], |index: usize| schedules[index].next);
         let mut place = heap.len();
         heap.push(schedule);
@@ -103,7 +165,7 @@ impl PunctuationQueue {
 
     /// Takes the first one off. Source: `PriorityQueue.siftDown`.
     fn pop(&mut self, kind: PunctuationType) {
-        let Self { schedules, heaps } = self;
+        let Self { schedules, heaps, .. } = self;
         let (heap, next) = (&mut heaps[kind as usize], |index: usize| schedules[index].next);
         heap.swap_remove(0);
         let mut place = 0;
@@ -175,5 +237,42 @@ mod tests {
             &[3, 0, 2, 1],
         ];
         assert_eq!(found.each_ref().map(Vec::as_slice), wanted);
+    }
+
+    #[test]
+    fn a_rule_is_asked_for_the_next_time_after_each_call_and_may_end() {
+        let mut queue = PunctuationQueue::default();
+        // At the squares, up to 100.
+        let rule = |after: Timestamp| {
+            let mut squares = (0..=10).map(|n: i64| n * n);
+            squares.find(|square| *square > after.as_millis()).map(Timestamp::from_millis)
+        };
+        queue.schedule_by(NodeIndex(0), STREAM, Box::new(rule), Timestamp::from_millis(0));
+        assert_eq!(queue.next_due(STREAM), Some(Timestamp::from_millis(1)));
+        assert_eq!((due(&mut queue, 0), due(&mut queue, 50)), (0, 1), "missed ones are one call");
+        assert_eq!(queue.next_due(STREAM), Some(Timestamp::from_millis(64)));
+        queue.commit();
+        assert_eq!((due(&mut queue, 100), due(&mut queue, 10_000)), (1, 0));
+        queue.abort();
+        assert_eq!((due(&mut queue, 70), due(&mut queue, 100), due(&mut queue, 10_000)), (1, 1, 0));
+        let stubborn = Box::new(|after: Timestamp| Some(after));
+        queue.schedule_by(NodeIndex(0), STREAM, stubborn, Timestamp::from_millis(5));
+        assert_eq!((due(&mut queue, 5), due(&mut queue, 5), due(&mut queue, 6)), (1, 0, 1));
+        queue.schedule_by(NodeIndex(0), STREAM, Box::new(|_| None), NEVER);
+        assert_eq!(due(&mut queue, i64::MAX), 1, "the stubborn one alone");
+    }
+
+    #[test]
+    fn what_was_called_in_an_aborted_transaction_is_due_again() {
+        let mut queue = PunctuationQueue::default();
+        let start = Timestamp::from_millis(0);
+        queue.schedule(NodeIndex(0), STREAM, Duration::from_millis(10), start);
+        assert_eq!(due(&mut queue, 25), 1);
+        queue.abort();
+        assert_eq!(due(&mut queue, 25), 1);
+        queue.commit();
+        assert_eq!(due(&mut queue, 30), 1);
+        queue.abort();
+        assert_eq!((due(&mut queue, 29), due(&mut queue, 30)), (0, 1));
     }
 }

@@ -90,6 +90,8 @@ pub(super) fn task_settings(config: &StreamsConfig, components: &Components) -> 
         idle_timeout: config.idle_timeout,
         future_skew_max: config.future_skew_max,
         clock: components.clock.clone(),
+        // Each stream thread has its own.
+        wake: Arc::new(|| ()),
         engines: components.engines.clone(),
     }
 }

@@ -229,6 +229,7 @@ impl Launch {
         let reply = ReplyTo { commands: reply.clone(), wake: consumer.waker() };
         let alive_at_ms = u64::try_from(clock.monotonic().as_millis()).unwrap_or(0);
         let mut builder = builder.clone();
+        builder.settings.wake = consumer.waker();
         builder.settings.record_cache =
             CacheBudget::new(config.record_cache_bytes_max / config.num_stream_threads);
         Ok(StreamThread {

@@ -32,6 +32,10 @@ pub trait StoreBuilder: Send + Sync + 'static {
     fn history_retention(&self) -> Option<Duration> {
         None
     }
+    /// How long an entry lives after its timestamp; `None`: until it is deleted. Such a store needs a changelog topic of its own, or none.
+    fn ttl(&self) -> Option<Duration> {
+        None
+    }
     /// A new instance on an engine. `topic` is the name that serdes see; `cache_bytes_max` bounds its row cache.
     fn build(
         &self,

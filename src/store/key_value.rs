@@ -5,15 +5,17 @@
 //! negative after positive, as they do in Kafka Streams.
 
 use std::any::Any;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::codec::{Codec, prefix_end};
+use super::codec::{ByteBounds, Codec};
+use super::expiry::{Due, ExpiredBy, Expiry, LoggedEntries};
 use super::{
     CachedChange, CachingStore, ChangelogRecord, ChangelogWriter, Direction, Engine, KeyValueView,
-    Origin, RecordCache, Scan, StateStore, StoreView, TIMESTAMP_BYTES, TransactionalStore,
+    Origin, RecordCache, Scan, Scanned, StateStore, StoreView, TIMESTAMP_BYTES, TransactionalStore,
     TransactionalStoreOptions,
 };
 use crate::error::Result;
@@ -26,12 +28,17 @@ use crate::time::Timestamp;
 /// Writes are seen by every later read of the task, and are durable after the commit that follows; if the record in hand
 /// fails, its writes are undone.
 ///
+/// With a time to live, an entry whose timestamp is so long ago, by the task's stream time, reads as absent, and is deleted within a bounded
+/// number of commits; see [`KeyValueStoreBuilder::with_ttl`](crate::topology::KeyValueStoreBuilder::with_ttl).
+///
 /// Source: `org.apache.kafka.streams.state.KeyValueStore` and `TimestampedKeyValueStore`. Deviations: reading takes
 /// `&mut self` (it fills the cache); an iterator borrows the store, so writing while iterating does not compile (collect
 /// first), and it needs no `close`.
 pub struct KeyValueStore<K, V> {
     store: TransactionalStore,
     codec: Codec<K, V>,
+    /// Of a store whose entries have a time to live.
+    expiry: Option<Expiry>,
     key: Vec<u8>,
     value: Vec<u8>,
 }
@@ -48,7 +55,15 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
         let topic = name.clone();
         let store = TransactionalStore::open(name, engine, options);
         let codec = Codec::new(topic, key_serde, value_serde);
-        Self { store, codec, key: Vec::new(), value: Vec::new() }
+        Self { store, codec, expiry: None, key: Vec::new(), value: Vec::new() }
+    }
+
+    /// The same store, still without entries read or written, whose entries live as long as `ttl` after their timestamp.
+    #[must_use]
+    pub(crate) fn with_ttl(mut self, ttl: Duration, by: ExpiredBy) -> Self {
+        self.codec.prefix_keys();
+        self.expiry = Some(Expiry::new(ttl, by));
+        self
     }
 
     /// The same store, telling its serdes that what they read and write stands in `topic` (the changelog).
@@ -68,6 +83,9 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// # Errors
     /// What the serdes return; `TaskCorrupted` for a damaged engine, `Fatal` where it cannot be read.
     pub fn get(&mut self, key: &K) -> Result<Option<V>> {
+        if self.expiry.is_some() {
+            return Ok(self.get_with_timestamp(key)?.map(|(value, _)| value));
+        }
         self.codec.write_key(key, &mut self.key)?;
         let found = self.store.get(&self.key)?;
         let bytes = found.map(Bytes::len);
@@ -82,6 +100,12 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn get_with_timestamp(&mut self, key: &K) -> Result<Option<(V, Timestamp)>> {
+        let found = self.get_undeleted(key)?;
+        Ok(found.filter(|(_, timestamp)| !self.is_expired(*timestamp)))
+    }
+
+    /// As [`get_with_timestamp`](Self::get_with_timestamp), with an entry that has expired and is not deleted yet: what a table has told others.
+    pub(crate) fn get_undeleted(&mut self, key: &K) -> Result<Option<(V, Timestamp)>> {
         self.codec.write_key(key, &mut self.key)?;
         let found = self.store.get_with_timestamp(&self.key)?;
         let bytes = found.map(|(value, _)| value.len());
@@ -99,10 +123,15 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     pub fn put(&mut self, key: &K, value: &V) -> Result<()> {
         self.codec.write_key(key, &mut self.key)?;
         match self.codec.write_value(value, &mut self.value)? {
-            true => self.store.put(&self.key, &self.value),
-            false => self.store.delete(&self.key),
+            true => {
+                let timestamp = self.store.record_timestamp;
+                self.write(timestamp)
+            }
+            false => {
+                self.store.delete(&self.key);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Sets the value of `key` with a timestamp of its own; for stores whose format is
@@ -113,8 +142,19 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     pub fn put_with_timestamp(&mut self, key: &K, value: &V, timestamp: Timestamp) -> Result<()> {
         self.codec.write_key(key, &mut self.key)?;
         match self.codec.write_value(value, &mut self.value)? {
-            true => self.store.put_with_timestamp(&self.key, &self.value, timestamp),
-            false => self.store.delete(&self.key),
+            true => self.write(timestamp),
+            false => {
+                self.store.delete(&self.key);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the entry that lies in the buffers.
+    fn write(&mut self, timestamp: Timestamp) -> Result<()> {
+        match &mut self.expiry {
+            None => self.store.put_with_timestamp(&self.key, &self.value, timestamp),
+            Some(expiry) => expiry.put(&mut self.store, &self.key, &self.value, timestamp)?,
         }
         Ok(())
     }
@@ -180,15 +220,51 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// # Errors
     /// As [`range`](Self::range).
     pub fn prefix_scan(&mut self, prefix: &[u8]) -> Result<KeyValueIter<'_, K, V>> {
-        let end = prefix_end(prefix);
-        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let scan = self.store.scan(Bound::Included(prefix), to, Direction::Forward)?;
-        Ok(KeyValueIter { scan, codec: &self.codec })
+        self.scan(self.codec.prefix_bounds(prefix), Direction::Forward)
     }
 
     /// About how many entries were committed.
     pub fn approximate_entries(&self) -> u64 {
-        self.store.approximate_entries()
+        let rows = self.store.approximate_entries();
+        if self.expiry.is_some() { rows / ROWS_OF_ENTRY } else { rows }
+    }
+
+    /// Whether an entry of this timestamp has outlived its time to live, if it has one.
+    pub(crate) fn is_expired(&self, timestamp: Timestamp) -> bool {
+        is_expired(&self.expiry, timestamp)
+    }
+
+    /// Whether entries have expired that are not deleted yet, as far as that is known without a look.
+    pub(crate) fn has_due(&self) -> bool {
+        self.expiry.as_ref().is_some_and(Expiry::has_due)
+    }
+
+    /// Deletes entries that have expired, `limit` at most, earliest first, and says what and when it was. To be accepted or undone with the record in hand.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) fn delete_expired(&mut self, limit: usize) -> Result<Vec<(K, V, Timestamp)>> {
+        let Some(expiry) = &mut self.expiry else { return Ok(Vec::new()) };
+        let due = expiry.take_due(&mut self.store, limit)?;
+        let read = |Due { key, value, expired_at }| {
+            Ok((self.codec.read_key(&key)?, self.codec.read_value(&value)?, expired_at))
+        };
+        due.into_iter().map(read).collect()
+    }
+
+    /// As [`delete_expired`](Self::delete_expired), for the entry of `key` alone.
+    pub(crate) fn delete_if_expired(&mut self, key: &K) -> Result<Option<(V, Timestamp)>> {
+        let Some(expiry) = &self.expiry else { return Ok(None) };
+        self.codec.write_key(key, &mut self.key)?;
+        let Some((value, timestamp)) = self.store.get_with_timestamp(&self.key)? else {
+            return Ok(None);
+        };
+        if !expiry.is_expired(timestamp) {
+            return Ok(None);
+        }
+        let expired = (self.codec.read_value(value)?, expiry.end_of(timestamp));
+        self.store.delete(&self.key);
+        Ok(Some(expired))
     }
 
     /// Sets or deletes the value of `key`, and leaves the change to the record cache: it is forwarded later, as `origin`'s. For stores
@@ -231,12 +307,26 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
         direction: Direction,
     ) -> Result<KeyValueIter<'_, K, V>> {
         // Scans are rare beside gets: buffers of their own keep this simple.
-        let from = self.codec.bound(keys.start_bound())?;
-        let to = self.codec.bound(keys.end_bound())?;
+        let bounds = self.codec.bounds(&keys)?;
+        self.scan(bounds, direction)
+    }
+
+    fn scan(
+        &mut self,
+        (from, to): ByteBounds,
+        direction: Direction,
+    ) -> Result<KeyValueIter<'_, K, V>> {
         let (from, to) = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
         let scan = self.store.scan(from, to, direction)?;
-        Ok(KeyValueIter { scan, codec: &self.codec })
+        Ok(KeyValueIter { scan, codec: &self.codec, expiry: &self.expiry })
     }
+}
+
+/// An entry that expires has a row that says when, too.
+pub(super) const ROWS_OF_ENTRY: u64 = 2;
+
+fn is_expired(expiry: &Option<Expiry>, timestamp: Timestamp) -> bool {
+    expiry.as_ref().is_some_and(|expiry| expiry.is_expired(timestamp))
 }
 
 /// Entries of a [`KeyValueStore`], uncommitted writes included. Borrows the store; ends after the first error of the
@@ -244,6 +334,7 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
 pub struct KeyValueIter<'a, K, V> {
     scan: Scan<'a>,
     codec: &'a Codec<K, V>,
+    expiry: &'a Option<Expiry>,
 }
 
 impl<'a, K: 'static, V: 'static> KeyValueIter<'a, K, V> {
@@ -251,12 +342,24 @@ impl<'a, K: 'static, V: 'static> KeyValueIter<'a, K, V> {
     pub fn with_timestamps(
         self,
     ) -> impl Iterator<Item = Result<(K, V, Timestamp)>> + use<'a, K, V> {
-        let Self { scan, codec } = self;
-        scan.map(move |scanned| {
-            let scanned = scanned?;
-            let key = codec.read_key(&scanned.key)?;
-            Ok((key, codec.read_value(&scanned.value)?, scanned.timestamp))
+        let mut iter = self;
+        std::iter::from_fn(move || {
+            let scanned = iter.next_scanned()?;
+            Some(scanned.and_then(|scanned| {
+                let key = iter.codec.read_key(&scanned.key)?;
+                Ok((key, iter.codec.read_value(&scanned.value)?, scanned.timestamp))
+            }))
         })
+    }
+}
+
+impl<K, V> KeyValueIter<'_, K, V> {
+    fn next_scanned(&mut self) -> Option<Result<Scanned>> {
+        let is_alive = |scanned: &Result<Scanned>| match scanned {
+            Ok(scanned) => !is_expired(self.expiry, scanned.timestamp),
+            Err(_) => true,
+        };
+        self.scan.find(is_alive)
     }
 }
 
@@ -264,7 +367,7 @@ impl<K, V> Iterator for KeyValueIter<'_, K, V> {
     type Item = Result<(K, V)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let scanned = match self.scan.next()? {
+        let scanned = match self.next_scanned()? {
             Ok(scanned) => scanned,
             Err(error) => return Some(Err(error)),
         };
@@ -282,28 +385,52 @@ impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
         self.store.set_record_timestamp(timestamp);
     }
 
+    fn needs_stream_time(&self) -> bool {
+        self.expiry.is_some()
+    }
+
+    fn set_stream_time(&mut self, time: Timestamp) {
+        if let Some(expiry) = &mut self.expiry {
+            expiry.set_stream_time(time);
+        }
+    }
+
     fn accept_record(&mut self) {
         self.store.accept_record();
+        self.expiry.iter_mut().for_each(Expiry::accept_record);
     }
 
     fn undo_record(&mut self) {
         self.store.undo_record();
+        self.expiry.iter_mut().for_each(Expiry::undo_record);
     }
 
     fn write_changelog(&mut self, changelog: &mut dyn ChangelogWriter) -> Result<usize> {
-        self.store.write_changelog(changelog)
+        let Some(expiry) = &mut self.expiry else { return self.store.write_changelog(changelog) };
+        expiry.clean(&mut self.store)?;
+        let mut entries = LoggedEntries { changelog, count: 0 };
+        self.store.write_changelog(&mut entries)?;
+        Ok(entries.count)
     }
 
     fn commit(&mut self, position: Option<i64>) -> Result<()> {
+        if let Some(expiry) = &mut self.expiry {
+            expiry.commit(&mut self.store)?;
+        }
         self.store.commit(position)
     }
 
     fn abort(&mut self) {
         self.store.abort();
+        self.expiry.iter_mut().for_each(Expiry::undo_record);
     }
 
     fn uncommitted_bytes(&self) -> usize {
         self.store.uncommitted_bytes()
+    }
+
+    fn take_expired_writes(&mut self) -> u64 {
+        self.expiry.as_mut().map_or(0, Expiry::take_expired_writes)
     }
 
     fn figures(&self) -> StoreFigures {
@@ -315,7 +442,10 @@ impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
     }
 
     fn restore(&mut self, records: &[ChangelogRecord], position: i64) -> Result<()> {
-        self.store.restore(records, position)
+        match &mut self.expiry {
+            None => self.store.restore(records, position),
+            Some(expiry) => self.store.restore(&expiry.rows_of(records), position),
+        }
     }
 
     fn record_cache(&mut self) -> Option<&mut Option<RecordCache>> {
@@ -332,6 +462,7 @@ impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
             self.store.engine_view(),
             self.store.value_format(),
             self.codec.clone(),
+            self.expiry.as_ref().map(Expiry::shared),
         ))
     }
 

@@ -6,11 +6,15 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::vec;
 
-use super::codec::{Codec, prefix_end};
+use super::codec::{ByteBounds, Codec};
+use super::expiry::SharedExpiry;
+use super::key_value::ROWS_OF_ENTRY;
 use super::view::{EngineView, PageLimits, StoreView};
 use super::{Direction, Entry, ValueFormat};
 use crate::error::Result;
 use crate::time::Timestamp;
+
+const EVERYTHING: ByteBounds = (Bound::Unbounded, Bound::Unbounded);
 
 /// What a scan reads at once.
 const PAGE: PageLimits = PageLimits { entries: 256, bytes: 1 << 20 };
@@ -55,6 +59,7 @@ pub struct KeyValueView<K, V> {
     engine: Arc<dyn EngineView>,
     format: ValueFormat,
     codec: Codec<K, V>,
+    expiry: Option<SharedExpiry>,
 }
 
 impl<K: 'static, V: 'static> KeyValueView<K, V> {
@@ -63,8 +68,9 @@ impl<K: 'static, V: 'static> KeyValueView<K, V> {
         engine: Arc<dyn EngineView>,
         format: ValueFormat,
         codec: Codec<K, V>,
+        expiry: Option<SharedExpiry>,
     ) -> StoreView {
-        let view = Self { name, engine: engine.clone(), format, codec };
+        let view = Self { name, engine: engine.clone(), format, codec, expiry };
         StoreView { typed: Arc::new(view), type_name: std::any::type_name::<Self>(), engine }
     }
 
@@ -75,7 +81,22 @@ impl<K: 'static, V: 'static> KeyValueView<K, V> {
             return Ok(None);
         };
         let (value, timestamp) = self.format.decode(value)?;
+        if self.expiry.as_ref().is_some_and(|expiry| expiry.is_expired(timestamp)) {
+            return Ok(None);
+        }
         Ok(Some((self.codec.read_value(&value)?, timestamp)))
+    }
+
+    /// Whether a row of a scan has outlived its time to live.
+    fn is_expired(&self, (_, value): &Entry) -> bool {
+        let Some(expiry) = &self.expiry else { return false };
+        let decoded = self.format.decode(value.clone());
+        decoded.is_ok_and(|(_, timestamp)| expiry.is_expired(timestamp))
+    }
+
+    fn approximate_entries(&self) -> Result<u64> {
+        let rows = self.engine.approximate_entries().map_err(|e| self.named(e))?;
+        Ok(if self.expiry.is_some() { rows / ROWS_OF_ENTRY } else { rows })
     }
 
     fn read(&self, (key, value): Entry) -> Result<(K, V, Timestamp)> {
@@ -171,8 +192,8 @@ impl<K: 'static, V: 'static> ReadOnlyKeyValueStore<K, V> {
 
     /// The entries whose key bytes begin with `prefix`.
     pub fn prefix_scan(&self, prefix: &[u8]) -> KeyValueViewIter<K, V> {
-        let to = prefix_end(prefix).map_or(Bound::Unbounded, Bound::Excluded);
-        self.iterate(Bound::Included(prefix.to_vec()), to, Direction::Forward)
+        let bounds = self.views.first().map(|(_, view)| view.codec.prefix_bounds(prefix));
+        self.iterate(bounds.unwrap_or(EVERYTHING), Direction::Forward)
     }
 
     /// About how many entries there are, without a scan (`approximateNumEntries`): exact in memory, RocksDB's estimate on
@@ -183,8 +204,7 @@ impl<K: 'static, V: 'static> ReadOnlyKeyValueStore<K, V> {
     pub fn approximate_entries(&self) -> Result<u64> {
         let mut sum = 0u64;
         for (_, view) in &self.views {
-            let entries = view.engine.approximate_entries().map_err(|e| view.named(e))?;
-            sum = sum.saturating_add(entries);
+            sum = sum.saturating_add(view.approximate_entries()?);
         }
         Ok(sum)
     }
@@ -212,19 +232,12 @@ impl<K: 'static, V: 'static> ReadOnlyKeyValueStore<K, V> {
         direction: Direction,
     ) -> Result<KeyValueViewIter<K, V>> {
         let Some((_, view)) = self.views.first() else {
-            return Ok(self.iterate(Bound::Unbounded, Bound::Unbounded, direction));
+            return Ok(self.iterate(EVERYTHING, direction));
         };
-        let from = view.codec.bound(keys.start_bound())?;
-        let to = view.codec.bound(keys.end_bound())?;
-        Ok(self.iterate(from, to, direction))
+        Ok(self.iterate(view.codec.bounds(keys)?, direction))
     }
 
-    fn iterate(
-        &self,
-        from: Bound<Vec<u8>>,
-        to: Bound<Vec<u8>>,
-        direction: Direction,
-    ) -> KeyValueViewIter<K, V> {
+    fn iterate(&self, (from, to): ByteBounds, direction: Direction) -> KeyValueViewIter<K, V> {
         let mut views: Vec<_> = self.views.iter().map(|(_, view)| view.clone()).collect();
         views.reverse();
         let rest = (from.clone(), to.clone());
@@ -261,10 +274,10 @@ impl<K: 'static, V: 'static> KeyValueViewIter<K, V> {
     /// The next entry; it belongs to the last of `views`.
     fn next_entry(&mut self) -> Option<Result<Entry>> {
         loop {
-            if let Some(entry) = self.page.next() {
+            let view = self.views.last()?;
+            if let Some(entry) = self.page.find(|entry| !view.is_expired(entry)) {
                 return Some(Ok(entry));
             }
-            let view = self.views.last()?;
             let (from, to) = (self.rest.0.as_ref(), self.rest.1.as_ref());
             let (from, to) = (from.map(Vec::as_slice), to.map(Vec::as_slice));
             match view.engine.page(from, to, self.direction, PAGE) {

@@ -7,6 +7,7 @@
 
 mod builder;
 mod codec;
+mod expiry;
 mod headers;
 mod join_buffer;
 mod key_value;
@@ -45,6 +46,7 @@ use crate::time::Timestamp;
 use segmented_state_store::segmented_state_store;
 
 pub use builder::{StoreBuilder, StoreKind};
+pub(crate) use expiry::ExpiredBy;
 pub(crate) use headers::KeepsHeaders;
 pub use headers::{ValueAndHeaders, value_and_headers_serde};
 pub(crate) use join_buffer::{Buffered, JoinBuffer};
@@ -247,6 +249,14 @@ pub trait StateStore: Any + Send {
     fn name(&self) -> &Arc<str>;
     /// Sets the timestamp that the following writes carry to the changelog.
     fn set_record_timestamp(&mut self, timestamp: Timestamp);
+    /// Whether the store goes by the task's stream time, and so has to be told of it.
+    fn needs_stream_time(&self) -> bool {
+        false
+    }
+    /// Tells the task's stream time, before a record is processed. It goes back after an abort.
+    fn set_stream_time(&mut self, time: Timestamp) {
+        let _ = time;
+    }
     /// Keeps the writes of the record in hand.
     fn accept_record(&mut self);
     /// Undoes the writes of the record in hand (it failed).

@@ -52,7 +52,7 @@ impl Default for TransactionalStoreOptions {
 pub struct TransactionalStore {
     name: Arc<str>,
     engine: Box<dyn Engine>,
-    options: TransactionalStoreOptions,
+    pub(super) options: TransactionalStoreOptions,
     rows: Rows,
     /// Every dirty row once. Rows that the record in hand made dirty are at the end, in the journal's order.
     dirty: Vec<DirtyRow>,
@@ -65,7 +65,7 @@ pub struct TransactionalStore {
     journal: Vec<JournalEntry>,
     /// Kept, undone and dropped with the rows.
     record_cache: Option<RecordCache>,
-    record_timestamp: Timestamp,
+    pub(super) record_timestamp: Timestamp,
     /// Values of a batch with their timestamps in front.
     batch: Vec<u8>,
     figures: StoreFigures,

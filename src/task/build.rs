@@ -18,7 +18,7 @@ use crate::processor::{
     Caches, CurrentRecord, NodeIndex, NodeKind, NodeSlot, OutputBuffer, PunctuationQueue,
     SharedStore, TaskState, TaskTimes,
 };
-use crate::store::{CacheBudget, Engines, MemoryEngines};
+use crate::store::{CacheBudget, Engines, MemoryEngines, StateStore};
 use crate::telemetry::{StoreMetrics, TaskMetrics};
 use crate::time::Clock;
 use crate::topology::{
@@ -44,6 +44,8 @@ pub(crate) struct TaskSettings {
     /// How far ahead of the wall clock a record may be.
     pub(crate) future_skew_max: Option<Duration>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Ends the sleep of the thread that runs a task.
+    pub(crate) wake: Arc<dyn Fn() + Send + Sync>,
     /// Where persistent stores live.
     pub(crate) engines: Arc<dyn Engines>,
 }
@@ -197,10 +199,12 @@ impl TaskBuilder {
             unacknowledged: 0,
         });
         let changelogs: Vec<Changelog> = changelogs.collect();
+        let pending_nodes = pending_nodes(&nodes);
         let names = nodes.iter().map(|slot| &slot.name);
         let metrics = TaskMetrics::new(application_id, id, &partitions, names);
-        let (stores, watched) =
+        let (stores, watched): (Vec<Box<dyn StateStore>>, _) =
             stores.into_iter().map(|store| (store.store, store.watched)).unzip();
+        let tells_stream_time = stores.iter().any(|store| store.needs_stream_time());
         let mut task = StreamTask {
             nodes,
             changelogs,
@@ -215,6 +219,8 @@ impl TaskBuilder {
             metrics,
             attempt: 0,
             has_effects: false,
+            pending_nodes,
+            tells_stream_time,
             slots,
             cache_metrics: Vec::new(),
             latency_samples: Vec::new(),
@@ -288,6 +294,8 @@ impl TaskBuilder {
             emit_interval: self.settings.emit_interval,
             idle_timeout: self.settings.idle_timeout,
             silent_since: None,
+            aborts: 0,
+            wake: self.settings.wake.clone(),
             commit_requested: false,
             dropped: Vec::new(),
             caches: self.caches(&store_names),
@@ -328,4 +336,13 @@ impl TaskBuilder {
         };
         members.iter().map(slot).collect()
     }
+}
+
+fn pending_nodes(nodes: &[NodeSlot]) -> Vec<NodeIndex> {
+    let is_pending = |slot: &NodeSlot| match &slot.node {
+        NodeKind::Processor(node) => node.borrow_mut().pending().is_some(),
+        NodeKind::Source(_) => false,
+    };
+    let numbered = nodes.iter().enumerate().filter(|(_, slot)| is_pending(slot));
+    numbered.map(|(index, _)| NodeIndex(index)).collect()
 }

@@ -33,6 +33,7 @@ impl StreamTask {
         }
         self.state.stream_time = self.group.stream_time();
         self.state.times = TaskTimes::restored(times);
+        self.tell_stream_time();
     }
 
     /// After the processors, which set the caches up, are initialised.
@@ -166,6 +167,7 @@ impl StreamTask {
         }
         self.state.caches.committed(now);
         self.state.times.commit();
+        self.state.punctuations.commit();
         self.group.committed();
         self.has_effects = false;
         self.state.commit_requested = false;
@@ -233,6 +235,7 @@ impl StreamTask {
             Ok(store)
         });
         self.stores = replaced.collect::<Result<_>>()?;
+        self.tell_stream_time();
         Ok(())
     }
 
@@ -241,6 +244,8 @@ impl StreamTask {
         self.undo_effects();
         self.state.caches.wants_input_again = false;
         self.state.times.abort();
+        self.state.punctuations.abort();
+        self.state.aborts += 1;
         self.stores.iter_mut().for_each(|store| store.abort());
         for changelog in &mut self.changelogs {
             changelog.unacknowledged = 0;
@@ -252,6 +257,7 @@ impl StreamTask {
         }
         self.group.clear();
         self.state.stream_time = self.group.stream_time();
+        self.tell_stream_time();
         self.state.silent_since = None;
         self.attempt = 0;
         self.has_effects = false;

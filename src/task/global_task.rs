@@ -64,8 +64,13 @@ impl GlobalTask {
             Err(error) => return Err(error),
         };
         let headers = record.headers.clone();
-        self.state.current =
-            CurrentRecord { partition: None, offset: record.offset, timestamp: time, headers };
+        self.state.current = CurrentRecord {
+            partition: None,
+            offset: record.offset,
+            timestamp: time,
+            headers,
+            raw: None,
+        };
         let stores = std::slice::from_mut(&mut *guard);
         let mut frame = Frame { nodes: &self.nodes, stores, task: &mut self.state };
         source.borrow_mut().emit(0, &mut frame, SOURCE)?;

@@ -6,11 +6,13 @@
 
 mod build;
 mod commit;
+mod failure;
 mod figures;
 mod global_task;
 mod handover;
 mod offset_metadata;
 mod partition_group;
+mod results;
 mod stream_task;
 mod task_store;
 

@@ -11,10 +11,10 @@ use super::handover::{TopicHandles, check_sizes, send_all};
 use super::offset_metadata;
 use super::partition_group::PartitionGroup;
 use super::task_store::{TaskStore, Watched};
-use crate::dlq::{Decision, ErrorHandlers, FailedRecord, Stage, dead_letter_headers};
+use crate::dlq::{ErrorHandlers, Stage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TaskId, TopicPartition};
-use crate::kafka::{OutgoingRecord, TopicHandle};
+use crate::kafka::TopicHandle;
 use crate::processor::{
     CurrentRecord, Frame, NodeIndex, NodeKind, NodeSlot, PunctuationType, TaskState,
 };
@@ -54,6 +54,10 @@ pub(crate) struct StreamTask {
     /// Attempts at the first record of the queue in hand.
     pub(super) attempt: u32,
     pub(super) has_effects: bool,
+    /// Nodes whose results come later than their records.
+    pub(super) pending_nodes: Vec<NodeIndex>,
+    /// Whether a store goes by stream time.
+    pub(super) tells_stream_time: bool,
     /// Which source node's slot each partition has.
     pub(super) slots: Vec<usize>,
     /// Of the record caches, in the order of `TaskState::caches`.
@@ -144,16 +148,31 @@ impl StreamTask {
         now: Timestamp,
         sink: &mut dyn RecordSink,
     ) -> Result<Step> {
+        if !self.pending_nodes.is_empty() {
+            if self.take_results(sink)? > 0 {
+                return Ok(Step::Processed);
+            }
+            if self.is_full() {
+                return Ok(Step::Idle);
+            }
+        }
         self.load_heads(now, sink)?;
         let Some(partition) = self.group.next(now) else {
-            if self.state.silent_since.is_none() && self.group.is_drained() {
+            let is_silent = self.group.is_drained() && !self.awaits_results();
+            if self.state.silent_since.is_none() && is_silent {
                 self.state.silent_since = Some(now);
             }
             return Ok(Step::Idle);
         };
         self.state.silent_since = None;
-        let time = self.group.queues[partition].head.expect("the chosen queue has a head");
-        self.state.stream_time = self.state.stream_time.max(Some(time));
+        let queue = &mut self.group.queues[partition];
+        let time = queue.head.expect("the chosen queue has a head");
+        // Also if it fails, as in Java: stream time must not go back to before it in the next transaction.
+        queue.partition_time = queue.partition_time.max(Some(time));
+        if self.state.stream_time < Some(time) {
+            self.state.stream_time = Some(time);
+            self.tell_stream_time();
+        }
         self.set_current(partition, time);
         let source = self.group.queues[partition].source;
         let slot = self.slots[partition];
@@ -183,6 +202,14 @@ impl StreamTask {
         Ok(Step::Processed)
     }
 
+    /// Tells the stores that go by stream time.
+    pub(super) fn tell_stream_time(&mut self) {
+        if self.tells_stream_time {
+            let time = self.state.stream_time.unwrap_or(Timestamp::MIN);
+            self.stores.iter_mut().for_each(|store| store.set_stream_time(time));
+        }
+    }
+
     /// Whether a failed record stays the first of its queue, to be processed again.
     fn try_again(&mut self, partition: usize, error: &Error) -> bool {
         self.group.queues[partition].head = None; // it has to be read again
@@ -198,14 +225,11 @@ impl StreamTask {
     fn finish(&mut self, partition: usize) {
         self.attempt = 0;
         let queue = &mut self.group.queues[partition];
-        if let Some(time) = queue.head {
-            if self.latency_samples.len() < LATENCY_SAMPLES {
-                self.latency_samples.push(time);
-                self.metrics.lateness(
-                    self.state.stream_time.map_or(Duration::ZERO, |stream| stream.since(time)),
-                );
-            }
-            queue.partition_time = queue.partition_time.max(Some(time));
+        if let Some(time) = queue.head.filter(|_| self.latency_samples.len() < LATENCY_SAMPLES) {
+            self.latency_samples.push(time);
+            self.metrics.lateness(
+                self.state.stream_time.map_or(Duration::ZERO, |stream| stream.since(time)),
+            );
         }
         self.group.pop(partition);
         self.has_effects = true;
@@ -273,84 +297,6 @@ impl StreamTask {
         )))
     }
 
-    /// Asks the handler, and does what it says. Errors that are not the record's fault are passed up.
-    fn decide(
-        &mut self,
-        partition: usize,
-        stage: Stage,
-        error: Error,
-        panicked: bool,
-        sink: &mut dyn RecordSink,
-    ) -> Result<()> {
-        if error.kind() != ErrorKind::BadRecord {
-            return Err(error);
-        }
-        let source = &self.state.partitions[partition];
-        let record =
-            self.group.queues[partition].records.front().expect("the failed record is first");
-        let failed = FailedRecord {
-            topic: &source.topic,
-            partition: source.partition,
-            record,
-            stage,
-            error: &error,
-            panicked,
-            node: &self.nodes[self.state.current_node.0].name,
-            task: self.state.task_id,
-            attempt: self.attempt + 1,
-        };
-        let handler = match stage {
-            Stage::Deserialize => &self.handlers.deserialization,
-            Stage::Process => &self.handlers.processing,
-            Stage::Produce => &self.handlers.production,
-        };
-        let decision = handler.handle(&failed);
-        let (task, offset, node) = (failed.task, record.offset, failed.node);
-        self.metrics.failed(&source.topic, &stage.to_string(), decision.disposition());
-        match decision {
-            Decision::Fail => {
-                let place = format!("record {source}@{offset} failed in node \"{node}\" ({stage})");
-                return Err(Error::fatal(place).with_source(error));
-            }
-            Decision::Skip => {
-                tracing::warn!(%task, topic = %source.topic, partition = source.partition, offset, node, %stage, error = %error, "record skipped");
-            }
-            Decision::DeadLetter => {
-                let size = record.key.as_ref().map_or(0, |key| key.len())
-                    + record.value.as_ref().map_or(0, |value| value.len());
-                if size > sink.record_bytes_max() {
-                    return Err(Error::fatal(format!(
-                        "record {source}@{offset} of {size} bytes is too large for its dead-letter topic, wanted at most {}; raise message.max.bytes in [producer]",
-                        sink.record_bytes_max()
-                    ))
-                    .with_source(error));
-                }
-                tracing::warn!(%task, topic = %source.topic, partition = source.partition, offset, node, %stage, error = %error, "record dead-lettered");
-                let now = self.state.clock.now();
-                let headers = dead_letter_headers(&failed, &self.state.application_id, now);
-                let handle = match self.dead_letter_handles[partition] {
-                    Some(handle) => handle,
-                    None => sink.topic(&self.dead_letter_topics[partition])?,
-                };
-                sink.send(OutgoingRecord {
-                    topic: handle,
-                    partition: None,
-                    // Producers refuse a negative timestamp; such a record has none worth keeping.
-                    timestamp: if record.timestamp.as_millis() < 0 {
-                        now
-                    } else {
-                        record.timestamp
-                    },
-                    key: record.key.as_deref(),
-                    value: record.value.as_deref(),
-                    headers: &headers,
-                })?;
-                self.dead_letter_handles[partition] = Some(handle);
-            }
-        }
-        Ok(())
-    }
-
     /// Calls the punctuators that are due on stream time; after every record.
     pub(crate) fn punctuate_stream_time(&mut self, sink: &mut dyn RecordSink) -> Result<bool> {
         match self.state.stream_time {
@@ -385,6 +331,7 @@ impl StreamTask {
                 offset: -1,
                 timestamp: now,
                 headers: Headers::default(),
+                raw: None,
             };
             self.state.current_node = node;
             let (outcome, panicked) = self.guarded(|frame| {
@@ -461,6 +408,7 @@ impl StreamTask {
         current.offset = record.offset;
         current.timestamp = time;
         current.headers = record.headers.clone();
+        current.raw = (!self.pending_nodes.is_empty()).then(|| record.clone());
     }
 
     /// Closes the processors and gives the stores back.

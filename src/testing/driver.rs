@@ -42,6 +42,9 @@ pub struct TestSettings {
     pub idle_timeout: Option<Duration>,
     /// As [`StreamsConfig::future_skew_max`](crate::StreamsConfig::future_skew_max), against the driver's clock.
     pub future_skew_max: Option<Duration>,
+    /// Whether asynchronous calls are waited for before what was piped counts as processed; otherwise
+    /// [`complete_calls`](TopologyTestDriver::complete_calls) does it.
+    pub waits_for_calls: bool,
     /// As [`StreamsConfig::record_cache_bytes_max`](crate::StreamsConfig::record_cache_bytes_max); what is held back comes out with the
     /// commit after each input. 0 if not given: a test sees every update.
     pub record_cache_bytes_max: usize,
@@ -59,6 +62,7 @@ impl Default for TestSettings {
             emit_interval: Duration::ZERO,
             idle_timeout: None,
             future_skew_max: None,
+            waits_for_calls: true,
             record_cache_bytes_max: 0,
             output_partitions: 1,
         }
@@ -97,6 +101,7 @@ pub(super) struct Inner {
     pub(super) source_changelogs: BTreeMap<Arc<str>, VecDeque<RawRecord>>,
     pub(super) outputs: BTreeMap<Arc<str>, VecDeque<RawRecord>>,
     offsets: BTreeMap<Arc<str>, i64>,
+    waits_for_calls: bool,
 }
 
 /// Keeps what the task sends.
@@ -152,6 +157,7 @@ impl TopologyTestDriver {
             idle_timeout: settings.idle_timeout,
             future_skew_max: settings.future_skew_max,
             clock: Arc::new(clock.clone()),
+            wake: Arc::new(|| ()),
             engines: settings.engines,
         };
         let mut builder = TaskBuilder::new(Arc::new(topology), plan, task_settings);
@@ -187,6 +193,7 @@ impl TopologyTestDriver {
             outputs: BTreeMap::new(),
             offsets: BTreeMap::new(),
             counts,
+            waits_for_calls: settings.waits_for_calls,
         };
         inner.complete()?;
         Ok(Self { inner: Rc::new(RefCell::new(inner)) })
@@ -459,8 +466,12 @@ impl Inner {
             let outcome = self.process_one().and_then(|step| self.commit().map(|()| step));
             let step = self.read_again_if_asked(outcome)?;
             let more = self.task.as_ref().is_some_and(StreamTask::has_buffered_records);
-            if matches!(step, None | Some(Step::Idle)) && !more {
-                return Ok(());
+            if matches!(step, None | Some(Step::Idle)) {
+                let waited = self.waits_for_calls && self.wait_for_calls()?;
+                // A task that is full leaves records in its queues, where nobody waits for it.
+                if !(waited || more && self.waits_for_calls) {
+                    return Ok(());
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! [`TopologyTestDriver`] processes every input to completion, results of internal topics included, before it returns.
 
+mod calls;
 mod driver;
 mod faults;
 mod reopen;

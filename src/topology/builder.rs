@@ -208,6 +208,25 @@ impl Topology {
         stores.iter().try_for_each(|store| self.connect_processor_and_store(name, store))
     }
 
+    /// Adds a node of the engine's own below `parents`.
+    pub(crate) fn add_node_of<KIn, VIn, KOut, VOut>(
+        &mut self,
+        name: &str,
+        factory: impl Fn() -> Box<dyn Node> + Send + Sync + 'static,
+        parents: &[&str],
+    ) -> Result<()>
+    where
+        KIn: 'static,
+        VIn: 'static,
+        KOut: 'static,
+        VOut: 'static,
+    {
+        let role = Role::Processor { factory: Arc::new(factory) };
+        let input = Some(TypeTag::of::<KIn, VIn>());
+        let output = Some(TypeTag::of::<KOut, VOut>());
+        self.add_node(name, role, parents, input, output).map(drop)
+    }
+
     /// Adds a node that writes to `topic` what `parents` send it.
     pub fn add_sink<K, V>(
         &mut self,
@@ -331,6 +350,7 @@ impl Topology {
         S: ProcessorSupplier<K, V, (), ()>,
     {
         self.refuse_second_store(builder.name())?;
+        refuse_ttl(&*builder)?;
         let StoreFeed { source_name, topic, key_serde, value_serde, options, processor_name } =
             feed;
         let topics = vec![TopicName::External(topic.into())];
@@ -365,6 +385,7 @@ impl Topology {
         let StoreFeed { source_name, topic, key_serde, value_serde, options, processor_name } =
             feed;
         let store = builder.name().clone();
+        refuse_ttl(&builder)?;
         let topics = vec![TopicName::External(topic.as_str().into())];
         self.add_source_of(&source_name, topics, key_serde, value_serde, options)?;
         self.add_processor_of(&processor_name, supplier, &[&source_name], &[], None)?;
@@ -476,5 +497,16 @@ impl Topology {
             global: false,
         });
         Ok(index)
+    }
+}
+
+/// Where others write a store's topic, nothing can be deleted from it.
+fn refuse_ttl(builder: &dyn StoreBuilder) -> Result<()> {
+    match builder.ttl() {
+        None => Ok(()),
+        Some(ttl) => Err(Error::invalid(format!(
+            "store \"{}\": found a time to live of {ttl:?}, wanted none: the topic that feeds it is its changelog, from which nothing can be deleted",
+            builder.name()
+        ))),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::internal_topics::key_value_changelog_configs;
 use crate::error::Result;
 use crate::serdes::{DefaultSerde, Serde};
 use crate::store::{
-    Engine, KeepsHeaders, KeyValueStore, StateStore, StoreBuilder, StoreKind, Timer,
+    Engine, ExpiredBy, KeepsHeaders, KeyValueStore, StateStore, StoreBuilder, StoreKind, Timer,
     TransactionalStoreOptions, ValueAndHeaders, ValueFormat, timer_serde,
 };
 
@@ -86,6 +87,8 @@ impl Stores {
             format: ValueFormat::Plain,
             keeps_headers: false,
             logging: Some(BTreeMap::new()),
+            ttl: None,
+            expired_by: ExpiredBy::Store,
             caching: false,
         }
     }
@@ -101,6 +104,8 @@ pub struct KeyValueStoreBuilder<K, V> {
     /// The values are `ValueAndHeaders`.
     keeps_headers: bool,
     logging: Option<BTreeMap<String, String>>,
+    ttl: Option<Duration>,
+    expired_by: ExpiredBy,
     caching: bool,
 }
 
@@ -114,6 +119,26 @@ impl<K, V> KeyValueStoreBuilder<K, V> {
     /// Keeps a timestamp with every value (`timestampedKeyValueStoreBuilder`).
     pub fn timestamped(mut self) -> Self {
         self.format = ValueFormat::Timestamped;
+        self
+    }
+
+    /// Keeps a timestamp with every value, and lets an entry live until `ttl` (a millisecond at least) after it, by stream time: the highest timestamp that the
+    /// task has seen. Then it reads as absent, to interactive queries too; it is deleted in a later commit, with a tombstone on the changelog.
+    ///
+    /// A commit looks at 1000 expired entries, and two more for each entry written since the last one. An entry that has outlived its time when it is
+    /// written is not written (`kstreams_records_dropped_total`, reason `expired`). What a punctuation on the wall clock writes with
+    /// [`put`](KeyValueStore::put) has the wall clock's time. Nothing is forwarded; a table that tells of each row's end is
+    /// [`Materialized::with_ttl`](crate::Materialized::with_ttl). Not for stores that another topic is the changelog of.
+    ///
+    /// Deviation: Kafka Streams has none (KAFKA-4212).
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self.timestamped()
+    }
+
+    /// Leaves what has expired to the store's processor, which tells others.
+    pub(crate) fn expired_by_processor(mut self) -> Self {
+        self.expired_by = ExpiredBy::Processor;
         self
     }
 
@@ -162,6 +187,10 @@ where
         Some(configs)
     }
 
+    fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
     fn is_caching(&self) -> bool {
         self.caching
     }
@@ -180,6 +209,10 @@ where
         let (key_serde, value_serde) = (self.key_serde.clone(), self.value_serde.clone());
         let store = KeyValueStore::open(self.name.clone(), key_serde, value_serde, engine, options);
         let store = store.with_topic(topic.clone());
+        let store = match self.ttl {
+            Some(ttl) => store.with_ttl(ttl, self.expired_by),
+            None => store,
+        };
         Ok(if self.keeps_headers { Box::new(KeepsHeaders(store)) } else { Box::new(store) })
     }
 }

@@ -18,16 +18,16 @@ use super::runtime::{config, counts, lines, log, topics, total, word_count};
 
 /// The points of a commit at which the broker may say no.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum FailAt {
+pub(super) enum FailAt {
     Offsets,
     Commit,
 }
 
 /// What happened to the clients.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     attempts: AtomicUsize,
-    refusals: AtomicUsize,
+    pub(super) refusals: AtomicUsize,
     /// Memberships made, those that have not left, and the most of these at any time.
     joins: AtomicUsize,
     members: AtomicUsize,
@@ -35,11 +35,23 @@ struct Tally {
 }
 
 /// Clients whose producers refuse every third commit, after everything was sent.
-struct RefusingClients {
+pub(super) struct RefusingClients {
     inner: Arc<dyn KafkaClients>,
     at: FailAt,
     kind: ErrorKind,
     tally: Arc<Tally>,
+}
+
+impl RefusingClients {
+    /// Counts into `tally`.
+    pub(super) fn new(
+        inner: Arc<dyn KafkaClients>,
+        at: FailAt,
+        kind: ErrorKind,
+        tally: &Arc<Tally>,
+    ) -> Self {
+        Self { inner, at, kind, tally: Arc::clone(tally) }
+    }
 }
 
 impl KafkaClients for RefusingClients {
@@ -164,8 +176,7 @@ fn refused_commits_leave_nothing_behind(at: FailAt, kind: ErrorKind) -> Arc<Tall
     config.group_instance_id = Some("one".to_owned());
     let mut components = Components::from_config(&config).unwrap();
     let tally = Arc::<Tally>::default();
-    let inner = components.clients;
-    components.clients = Arc::new(RefusingClients { inner, at, kind, tally: Arc::clone(&tally) });
+    components.clients = Arc::new(RefusingClients::new(components.clients, at, kind, &tally));
     let topology = word_count(&input, &output);
     let mut streams = KafkaStreams::with_components(topology, config, components).unwrap();
     streams.start().unwrap();

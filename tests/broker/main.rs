@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests may fail the test
 
 mod aborts;
+mod async_map;
 mod interop;
 mod patterns;
 mod queries;

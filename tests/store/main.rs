@@ -7,6 +7,7 @@ mod conformance;
 mod crash;
 mod engines;
 mod model;
+mod ttl;
 mod versioned;
 mod views;
 mod windows;

@@ -1,4 +1,4 @@
-//! What Kafka Streams has not: deduplication, count windows, keyed timers.
+//! What Kafka Streams has not: deduplication, count windows, keyed timers, schedules by a rule.
 
 use std::time::Duration;
 
@@ -164,4 +164,57 @@ fn timers_come_when_they_are_due_earliest_first_and_again_after_a_failure() {
         timers.take_due(at(i64::MAX), 10).unwrap()
     });
     assert_eq!(left.unwrap(), []);
+}
+
+const HOUR: i64 = 3_600_000;
+
+/// Rings at six o'clock, on three days.
+struct Bell(usize);
+
+impl Processor<String, i64, String, i64> for Bell {
+    fn init(&mut self, context: &mut ProcessorContext<'_, '_, String, i64>) -> Result<()> {
+        let mut days = self.0;
+        let rule = move |after: Timestamp| {
+            let today = after.as_millis().div_euclid(24 * HOUR) * 24 * HOUR;
+            let six = [today + 6 * HOUR, today + 30 * HOUR];
+            days = days.checked_sub(1)?;
+            six.into_iter().find(|six| *six > after.as_millis()).map(at)
+        };
+        context.schedule_by(rule, PunctuationType::WallClockTime);
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        _: Record<String, i64>,
+        _: &mut ProcessorContext<'_, '_, String, i64>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn punctuate(
+        &mut self,
+        _: PunctuatorId,
+        now: Timestamp,
+        context: &mut ProcessorContext<'_, '_, String, i64>,
+    ) -> Result<()> {
+        context.forward(Record::new("bell".to_owned(), now.as_millis() / HOUR, now))
+    }
+}
+
+#[test]
+fn a_schedule_follows_its_rule_without_any_record_until_the_rule_ends() {
+    let builder = StreamsBuilder::new();
+    builder.stream::<String, i64>("in").process::<String, i64, _>(|| Bell(3), &[]).to("out");
+    let driver = TopologyTestDriver::new(builder.build().unwrap()).unwrap();
+    let out = driver.output_topic::<String, i64>("out");
+    let mut rung: Vec<Vec<i64>> = Vec::new();
+    for hours in [5, 1, 1, 22, 1, 48, 24, 24] {
+        driver.advance_wall_clock_time(Duration::from_secs(3_600 * hours)).unwrap();
+        rung.push(out.read_key_values().unwrap().into_iter().map(|(_, hour)| hour).collect());
+    }
+    // At 5, 6, 7, 29, 30, 78 (a day was missed), 102 and 126 o'clock.
+    let wanted: [Vec<i64>; 8] =
+        [vec![], vec![6], vec![], vec![], vec![30], vec![78], vec![], vec![]];
+    assert_eq!(rung, wanted);
 }

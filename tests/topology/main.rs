@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod aggregates;
+mod async_map;
 mod beyond;
 mod cogroup;
 mod context;
@@ -18,6 +19,7 @@ mod processors;
 mod record_cache;
 mod stream_joins;
 mod suppress;
+mod ttl;
 mod versioned;
 mod windows;
 mod wrapper;
