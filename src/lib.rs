@@ -31,6 +31,7 @@
 //! ARCHITECTURE.md is the map.
 
 mod config;
+pub mod connect;
 pub mod dlq;
 pub mod dsl;
 mod error;

@@ -35,6 +35,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("task", &["&topology"]),
     // 7: knows nothing of windows and joins.
     ("runtime", &["&task"]),
+    // Beside tasks: topics to places outside Kafka.
+    ("connect", &["&kafka", "runtime"]),
     // 8: nothing depends on it (see `nothing_depends_on_testing`).
     ("testing", &["&runtime", "&dsl"]),
 ];

@@ -9,5 +9,6 @@ mod figures;
 #[cfg(feature = "broker-tests")]
 mod membership;
 mod mock;
+mod sink;
 #[cfg(feature = "broker-tests")]
 mod transactions;

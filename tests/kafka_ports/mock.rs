@@ -12,7 +12,7 @@ use kstreams::{Clock, ErrorKind, Headers, SystemClock, Timestamp, TopicPartition
 
 use crate::common::*;
 
-fn cluster() -> MockClients {
+pub(crate) fn cluster() -> MockClients {
     let cluster = Arc::new(MockCluster::start(1).unwrap());
     let mut settings = ClientSettings::new("overridden", "app");
     settings.exactly_once = false;

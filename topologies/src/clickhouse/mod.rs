@@ -19,7 +19,7 @@ mod sink;
 pub use client::ClickHouse;
 pub use schema::{Applied, MIGRATIONS, Migration, apply};
 pub use settings::Settings;
-pub use sink::{Sink, SinkHandle};
+pub use sink::Sink;
 
 /// The component's name, and its consumer group unless a prefix is set.
 pub const NAME: &str = "clickhouse-sink";

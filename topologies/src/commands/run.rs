@@ -8,12 +8,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use clap::Args;
+use kstreams::connect::SinkHandle;
 use kstreams::kafka::KafkaClients as _;
 use kstreams::kafka::librdkafka::LibrdkafkaClients;
 use kstreams::{Clock, Error, KafkaStreams, Result, SystemClock, client_settings};
 
 use crate::catalog::{self, TopologySpec};
-use crate::clickhouse::{self, Sink, SinkHandle};
+use crate::clickhouse::{self, Sink};
 use crate::http::{HttpServer, Listener, Observed, Running, install_metrics};
 use crate::queries::{self, Peers, QueryService};
 use crate::settings::Settings;
