@@ -67,8 +67,10 @@ pub enum RecipientOutput {
         /// What.
         notice: Notice,
     },
-    /// Publish `notification.failed`.
+    /// Publish `notification.failed`: the recipient cannot be reached.
     Failed(Failure),
+    /// Publish `notification.failed`: nobody knows who is to be told.
+    NobodyKnown(Failure),
 }
 
 /// The by-recipient rules, on the state and outputs of one record or punctuation.
@@ -102,6 +104,12 @@ impl<'a, S: RecipientState> RecipientRules<'a, S> {
                 }
                 let recipient = self.state.recipient(name)?.unwrap_or_default();
                 return self.take(name, recipient, notice);
+            }
+            RecipientInput::NobodyKnown(failure) => {
+                if self.state.note_made(failure.notice.id, self.now_ms)? {
+                    self.out.push(RecipientOutput::NobodyKnown(failure));
+                }
+                return Ok(());
             }
             RecipientInput::Change(change) => {
                 let mut recipient = self.state.recipient(name)?.unwrap_or_default();

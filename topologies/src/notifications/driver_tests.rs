@@ -182,6 +182,19 @@ fn an_unknown_customer_is_waited_for_and_then_reported() {
 }
 
 #[test]
+fn a_duplicate_of_which_nobody_can_be_told_fails_once() {
+    let world = reachable();
+    for _ in 0..2 {
+        world.pipe(completed(4, 2, 9));
+        world.pipe(completed(4, 2, 9));
+        world.tick(60_000);
+    }
+    let failures = world.failures();
+    let lines: Vec<_> = failures.iter().map(|f| (&*f.recipient, &*f.template)).collect();
+    assert_eq!(lines, [("request:2", "work_completed"), ("request:2", "work_report")]);
+}
+
+#[test]
 fn somebody_who_is_known_is_told_without_the_title_after_the_wait() {
     let world = reachable();
     world.pipe(manager_assigned(2, 1, 7, 1));

@@ -27,7 +27,7 @@ use kstreams::{Consumed, Error, KStream, Named, Produced, Repartitioned, Result,
 use crate::codec::internal;
 use crate::events::{Contact, Manager, Serdes, known};
 use crate::recipients::{Change, Directory};
-use processors::{ByRecipient, ByRequest, Published, ToRecipient};
+use processors::{ByRecipient, ByRequest, Published};
 use rules::{RecipientInput, RequestId, RequestInput};
 use settings::Settings;
 
@@ -59,24 +59,11 @@ pub fn add_to(builder: &StreamsBuilder, events: &Serdes, settings: &Settings) ->
         &Named::new("request-facts"),
         stores::REQUEST_STORES,
     );
-    told.flat_map(|recipient: String, output| match output {
-        ToRecipient::Failed(event) => Some((recipient, event)),
-        ToRecipient::Tell(_) => None,
-    })
-    .to_with(
-        "notification-events",
-        Produced::with(String::serde(), events.notifications.clone()).with_name("nobody-known"),
+    let by_recipient = told.repartition(
+        Repartitioned::with(String::serde(), internal())
+            .with_name(BY_RECIPIENT)
+            .with_number_of_partitions(partitions),
     );
-    let by_recipient = told
-        .flat_map(|recipient, output| match output {
-            ToRecipient::Tell(input) => Some((recipient, input)),
-            ToRecipient::Failed(_) => None,
-        })
-        .repartition(
-            Repartitioned::with(String::serde(), internal())
-                .with_name(BY_RECIPIENT)
-                .with_number_of_partitions(partitions),
-        );
     add_concerned(builder, events);
     add_directory(builder, events);
 

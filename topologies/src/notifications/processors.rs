@@ -14,18 +14,9 @@ use crate::events::{NotificationCommand, NotificationEvent};
 use super::by_recipient::{RecipientOutput, RecipientRules};
 use super::by_request::{RequestOutput, RequestRules};
 use super::edges;
-use super::rules::{RecipientInput, RequestId, RequestInput};
+use super::rules::{Failure, RecipientInput, RequestId, RequestInput};
 use super::settings::Settings;
 use super::stores::{RecipientHandles, RecipientStores, RequestHandles, RequestStores};
-
-/// What the by-request processor sends on, keyed by recipient.
-#[derive(Debug, Clone)]
-pub(super) enum ToRecipient {
-    /// To the recipient's task.
-    Tell(RecipientInput),
-    /// To `notification-events`.
-    Failed(NotificationEvent),
-}
 
 /// What the by-recipient processor publishes, keyed by recipient.
 #[derive(Debug, Clone)]
@@ -49,9 +40,9 @@ impl ByRequest {
     }
 }
 
-type ByRequestContext<'c, 'f, 'a> = &'c mut ProcessorContext<'f, 'a, String, ToRecipient>;
+type ByRequestContext<'c, 'f, 'a> = &'c mut ProcessorContext<'f, 'a, String, RecipientInput>;
 
-impl Processor<RequestId, RequestInput, String, ToRecipient> for ByRequest {
+impl Processor<RequestId, RequestInput, String, RecipientInput> for ByRequest {
     fn init(&mut self, context: ByRequestContext<'_, '_, '_>) -> Result<()> {
         self.handles = Some(RequestHandles::open(context)?);
         context.schedule(interval(&self.settings), PunctuationType::WallClockTime);
@@ -143,12 +134,10 @@ fn tell_all(
     for output in out.drain(..) {
         let (key, value) = match output {
             RequestOutput::Tell { recipient, notice } => {
-                (recipient, ToRecipient::Tell(RecipientInput::Notice(notice)))
+                (recipient, RecipientInput::Notice(notice))
             }
             RequestOutput::Failed(failure) => {
-                business::notified(failure.notice.case.template(), "nobody_known");
-                let recipient = failure.recipient.clone();
-                (recipient, ToRecipient::Failed(edges::failed(failure, now)))
+                (failure.recipient.clone(), RecipientInput::NobodyKnown(failure))
             }
         };
         context.forward(Record { key, value, timestamp: now, headers: headers.clone() })?;
@@ -170,14 +159,17 @@ fn publish_all(
                 let command = edges::command(recipient.clone(), channel, locale, notice, now);
                 (recipient, Published::Command(command))
             }
-            RecipientOutput::Failed(failure) => {
-                business::notified(failure.notice.case.template(), "unreachable");
-                (failure.recipient.clone(), Published::Failed(edges::failed(failure, now)))
-            }
+            RecipientOutput::Failed(failure) => failed(failure, "unreachable", now),
+            RecipientOutput::NobodyKnown(failure) => failed(failure, "nobody_known", now),
         };
         context.forward(Record { key, value, timestamp: now, headers: headers.clone() })?;
     }
     Ok(())
+}
+
+fn failed(failure: Failure, why: &'static str, now: Timestamp) -> (String, Published) {
+    business::notified(failure.notice.case.template(), why);
+    (failure.recipient.clone(), Published::Failed(edges::failed(failure, now)))
 }
 
 fn interval(settings: &Settings) -> Duration {

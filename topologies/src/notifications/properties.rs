@@ -246,8 +246,10 @@ impl Model {
             (Some(recipient), Some(title), _) => (recipient, title),
             (Some(recipient), None, true) => (recipient, String::new()),
             (None, _, true) => {
-                let (id, template) = (wanted.request.unwrap(), wanted.case.template());
-                self.lines.push(format!("request:{id} failed {template}"));
+                let nobody = format!("request:{}", wanted.request.unwrap());
+                if self.made.insert((wanted.number, wanted.case, nobody.clone())) {
+                    self.lines.push(format!("{nobody} failed {}", wanted.case.template()));
+                }
                 return false;
             }
             _ => return true,

@@ -7,9 +7,8 @@
 //! ```text
 //! request-events ──┐ request_id               recipient               ┌──► notification-commands
 //! workflow-events ─┴───────────► by_request ────────────► by_recipient ┤
-//!                                   │  security-events, hr-events ▲    └──► notification-events (failed)
-//!                                   │  contacts, managers ────────┤
-//!                                   └──► notification-events (failed: nobody knows whom to tell)
+//!                                      security-events, hr-events ▲    └──► notification-events (failed)
+//!                                      contacts, managers ────────┘
 //! ```
 //!
 //! **Who is told what** is the table of [`cases`](super::cases). Which events are told of does not depend on the order in which
@@ -22,7 +21,7 @@
 //!
 //! **Once.** A notification's id follows from the event that caused it, the template and the recipient: UUIDv5 of
 //! `<event_id>:notification.command:<template>:<recipient>`. A duplicate of the event gives the same id, which is remembered for
-//! `made_retention_ms` and makes no second command.
+//! `made_retention_ms` and makes no second command, and no second failure, be it that nobody knows whom to tell.
 
 use std::collections::BTreeMap;
 
@@ -158,10 +157,12 @@ pub enum RecipientInput {
     Notice(Notice),
     /// How the recipient is reached has changed.
     Change(recipients::Change),
+    /// Nobody knows who is to be told; the recipient is `request:<id>`.
+    NobodyKnown(Failure),
 }
 
 /// A notification that cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// For whom it was, or `request:<id>` where nobody knows.
     pub recipient: String,
