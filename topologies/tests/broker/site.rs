@@ -6,9 +6,10 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aggregator::topics::TOPICS;
+use rdkafka::consumer::Consumer as _;
 use serde_json::Value;
 use test_support::{
-    DEADLINE, Process, Signal, bootstrap, delete_topics, registry_url, unique, wait_until,
+    DEADLINE, Process, Signal, bootstrap, consumer, delete_topics, registry_url, unique, wait_until,
 };
 
 /// Tasks of the topology: for each of the five subtopologies as many as it has partitions.
@@ -60,7 +61,18 @@ impl Site {
     /// Starts manager-assignment, on the state folder `state` (created where it is missing), with
     /// logs that a test can read and `settings` over the defaults.
     pub(crate) fn start(&self, state: &str, settings: &[(&str, &str)]) -> Instance {
-        let mut command = self.command(&["run", "manager-assignment", "--set", "log.format=json"]);
+        self.start_these(state, &["manager-assignment"], settings)
+    }
+
+    /// As [`start`](Self::start), with these topologies.
+    pub(crate) fn start_these(
+        &self,
+        state: &str,
+        topologies: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Instance {
+        let mut command = self.command(&["run"]);
+        command.args(topologies).args(["--set", "log.format=json"]);
         command.env("KAFKA_STATE_DIR", self.folder.path().join(state));
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -70,7 +82,19 @@ impl Site {
 
     /// The name of a topic of the application, such as a changelog.
     pub(crate) fn topic(&self, name: &str) -> String {
-        format!("{}manager-assignment-{name}", self.prefix)
+        self.topic_of("manager-assignment", name)
+    }
+
+    /// As [`topic`](Self::topic), of another topology.
+    pub(crate) fn topic_of(&self, topology: &str, name: &str) -> String {
+        format!("{}{topology}-{name}", self.prefix)
+    }
+
+    /// The topics that the application's topologies have for themselves.
+    pub(crate) fn own_topics(&self) -> Vec<String> {
+        let metadata = consumer(&[]).fetch_metadata(None, DEADLINE).unwrap();
+        let names = metadata.topics().iter().map(|topic| topic.name());
+        names.filter(|name| name.starts_with(&self.prefix)).map(str::to_owned).collect()
     }
 
     /// A folder for the test's own files.
@@ -167,6 +191,13 @@ impl Instance {
         tasks
     }
 
+    /// Whether every topology runs, and has tasks here: `tasks` or more in all.
+    pub(crate) fn is_ready(&mut self, tasks: usize) -> bool {
+        let ready = ask(&self.address(), "/health/ready");
+        ready.is_ok_and(|answer| answer.lines().next().is_some_and(|line| line.contains(" 200")))
+            && self.running_tasks().len() >= tasks
+    }
+
     /// Kills it on the spot.
     pub(crate) fn kill(&mut self) {
         self.process.signal(Signal::Kill);
@@ -195,7 +226,8 @@ pub(crate) fn get(address: &str, path: &str) -> Value {
     serde_json::from_str(body.unwrap()).unwrap()
 }
 
-fn ask(address: &str, path: &str) -> std::io::Result<String> {
+/// The same with its headers, whatever it is.
+pub(crate) fn ask(address: &str, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n")?;
     let mut answer = String::new();
