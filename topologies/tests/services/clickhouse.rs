@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::clickhouse_server::Server;
 use crate::load::registered_serdes;
+use crate::proxy::{Hold, Proxy};
 use crate::site::{Instance, Site};
 
 const TOPIC: &str = "audit-events";
@@ -117,9 +118,10 @@ fn ready(instance: &mut Instance) -> Value {
 fn the_table_is_the_topic_whoever_is_killed_in_mid_batch() {
     let site = Site::new();
     let mut server = Server::start();
-    let sink = Sink { site: &site, url: server.url() };
+    let proxy = Proxy::start(server.port());
+    let sink = Sink { site: &site, url: proxy.url() };
     let apply = |wanted: &str| {
-        let url = format!("clickhouse.url={}", server.url());
+        let url = format!("clickhouse.url={}", proxy.url());
         let output = site.command(&["clickhouse", "apply", "--set", &url]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(
@@ -136,30 +138,36 @@ fn the_table_is_the_topic_whoever_is_killed_in_mid_batch() {
         Message { key: Some(b"k".to_vec()), value: Some(b"\xff".to_vec()), ..Message::default() };
     produce(TOPIC, &[poison], Outcome::Plain);
     produce(TOPIC, &messages(EVENTS..EVENTS + 50, base_ms), Outcome::Aborted);
+    // ClickHouse dies when it has half of a batch: the sink waits and says so, and goes on afterwards.
+    proxy.hold(Hold::Request, 4);
     let mut instance = sink.start();
-    wait_until("the first rows", DEADLINE, || rows(&server) > 600);
-
-    // ClickHouse dies in mid-batch: the sink waits and says so, and goes on afterwards.
+    proxy.wait();
+    let before = rows(&server);
+    assert!((1..EVENTS as usize / 2).contains(&before), "{before} rows, in the middle");
     server.kill();
+    proxy.release();
     wait_until("the sink to say so", DEADLINE, || {
         let health = ready(&mut instance);
         health["ok"] == true && health["degraded"]["clickhouse-sink"].is_string()
     });
     server.restart();
-    produce(TOPIC, &messages(EVENTS / 2..EVENTS, base_ms), Outcome::Committed);
-    let before = rows(&server);
-    wait_until("more rows", DEADLINE, || rows(&server) > before + 600);
-    assert!(ready(&mut instance)["degraded"].as_object().unwrap().is_empty());
+    wait_until("more rows", DEADLINE, || rows(&server) > before);
+    wait_until("health", DEADLINE, || {
+        ready(&mut instance)["degraded"].as_object().unwrap().is_empty()
+    });
 
-    // The sink dies in mid-batch, twice, and comes back.
-    for _ in 0..2 {
+    // The sink dies when ClickHouse has half of a batch, and once more when it has all of one, which the sink does not know.
+    for hold in [Hold::Request, Hold::Answer] {
+        proxy.hold(hold, 3);
+        let part = EVENTS / 2 + if hold == Hold::Answer { EVENTS / 4 } else { 0 };
+        produce(TOPIC, &messages(part..part + EVENTS / 4, base_ms), Outcome::Committed);
+        proxy.wait();
+        assert!(rows(&server) < EVENTS as usize, "in the middle");
         instance.kill();
+        proxy.release();
         instance = sink.start();
-        let before = rows(&server);
-        wait_until("progress", DEADLINE, || {
-            rows(&server) > before || rows(&server) > EVENTS as usize
-        });
     }
+    instance.process.wait_for_line("rows are in ClickHouse already", DEADLINE);
     let topic = read_committed(TOPIC);
     assert_eq!(topic.len(), EVENTS as usize + 1);
     wait_until("every row", DEADLINE, || {

@@ -46,9 +46,9 @@ impl Server {
         server
     }
 
-    /// The address of its HTTP interface.
-    pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    /// The port of its HTTP interface.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Kills it on the spot.

@@ -8,6 +8,7 @@ mod engines;
 #[path = "../broker/load.rs"]
 #[allow(dead_code, reason = "shared with the claims about manager-assignment")]
 mod load;
+mod proxy;
 mod queries;
 mod reference;
 #[path = "../broker/site.rs"]
