@@ -1,4 +1,4 @@
-//! The claims about manager-assignment, proven by the program itself on a real Kafka and registry. Run by `make test`.
+//! The claims about the topologies, proven by the program itself on a real Kafka and registry. Run by `make test`.
 //!
 //! The program runs as a process of its own; what it wrote is read by a plain client, committed records only.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -12,3 +12,4 @@ mod load;
 mod python;
 mod site;
 mod startup;
+mod story;
