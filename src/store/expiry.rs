@@ -23,6 +23,7 @@ use bytes::{Buf, BufMut, Bytes};
 use super::codec::ENTRY;
 use super::{ChangelogRecord, ChangelogWriter, Direction, StateStore, TransactionalStore};
 use crate::error::{Error, ErrorKind, Result};
+use crate::record::Headers;
 use crate::time::Timestamp;
 
 const MARK: u8 = ENTRY + 1;
@@ -227,20 +228,21 @@ impl Expiry {
     pub(super) fn rows_of(&mut self, records: &[ChangelogRecord]) -> Vec<ChangelogRecord> {
         self.first_mark = i64::MIN;
         let mut rows = Vec::with_capacity(2 * records.len());
-        for ChangelogRecord { key, value, timestamp } in records {
+        for ChangelogRecord { key, value, timestamp, headers } in records {
             if value.is_some() {
                 set_mark(&mut self.mark, key, *timestamp);
                 rows.push(ChangelogRecord {
                     key: Bytes::copy_from_slice(&self.mark),
                     value: Some(Bytes::new()),
                     timestamp: *timestamp,
+                    headers: Headers::default(),
                 });
             }
             let mut entry = Vec::with_capacity(1 + key.len());
             entry.push(ENTRY);
             entry.extend_from_slice(key);
-            let (value, timestamp) = (value.clone(), *timestamp);
-            rows.push(ChangelogRecord { key: entry.into(), value, timestamp });
+            let (value, timestamp, headers) = (value.clone(), *timestamp, headers.clone());
+            rows.push(ChangelogRecord { key: entry.into(), value, timestamp, headers });
         }
         rows
     }

@@ -12,6 +12,7 @@ use super::{ChangelogRecord, ChangelogWriter, RecordCache, StateStore, StoreView
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Header, Headers};
 use crate::serdes::{DefaultSerde, Deserializer, Encoded, Serde, Serializer};
+use crate::telemetry::StoreFigures;
 use crate::time::Timestamp;
 
 /// A value and the headers that it came with. Source: `ValueTimestampHeaders`, `AggregationWithHeaders`.
@@ -188,6 +189,14 @@ impl<S: StateStore> StateStore for KeepsHeaders<S> {
         self.0.set_record_timestamp(timestamp);
     }
 
+    fn needs_stream_time(&self) -> bool {
+        self.0.needs_stream_time()
+    }
+
+    fn set_stream_time(&mut self, time: Timestamp) {
+        self.0.set_stream_time(time);
+    }
+
     fn accept_record(&mut self) {
         self.0.accept_record();
     }
@@ -210,6 +219,10 @@ impl<S: StateStore> StateStore for KeepsHeaders<S> {
 
     fn uncommitted_bytes(&self) -> usize {
         self.0.uncommitted_bytes()
+    }
+
+    fn figures(&self) -> StoreFigures {
+        self.0.figures()
     }
 
     fn take_expired_writes(&mut self) -> u64 {

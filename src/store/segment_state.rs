@@ -25,8 +25,7 @@ pub(super) fn decode_marker(marker: &[u8]) -> Result<SegmentState> {
     });
     parts.ok_or_else(|| {
         let found = marker.len();
-        let text =
-            format!("opening a windowed store: found a marker of {found} bytes, wanted 12");
+        let text = format!("opening a windowed store: found a marker of {found} bytes, wanted 12");
         Error::new(ErrorKind::TaskCorrupted, text)
     })
 }

@@ -8,7 +8,7 @@ use kstreams::store::{
     ChangelogRecord, ChangelogWriter, KeyValueStore, KeyValueView, QueryableStoreType as _,
     QueryableStoreTypes, StateStore, StoreBuilder as _,
 };
-use kstreams::{Stores, Timestamp};
+use kstreams::{Headers, Stores, Timestamp};
 use proptest::prelude::*;
 
 use crate::engines::{self, Subject};
@@ -72,7 +72,12 @@ impl ChangelogWriter for Changelog {
         timestamp: Timestamp,
     ) -> kstreams::Result<()> {
         let value = value.map(|value| value.to_vec().into());
-        let record = ChangelogRecord { key: key.to_vec().into(), value, timestamp };
+        let record = ChangelogRecord {
+            key: key.to_vec().into(),
+            value,
+            timestamp,
+            headers: Headers::default(),
+        };
         self.0.insert(key.to_vec(), record);
         Ok(())
     }

@@ -55,7 +55,7 @@ impl Stage {
         let clickhouse = Server::start();
         let smtp = SmtpServer::start(free_port(), &[], Arc::default());
         let (telegram, sms) = (Provider::telegram(), Provider::sms());
-        let url = format!("clickhouse.url={}", clickhouse.url());
+        let url = format!("clickhouse.url=http://127.0.0.1:{}", clickhouse.port());
         let applied = site.command(&["clickhouse", "apply", "--set", &url]).output().unwrap();
         assert!(applied.status.success(), "{applied:?}");
         let mut command = site.command(&["run", "--set", "log.format=json", "--set", &url]);

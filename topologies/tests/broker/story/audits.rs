@@ -69,7 +69,9 @@ pub(crate) fn check(wanted: &Wanted, found: &Found, problems: &mut Vec<String>) 
         };
         match wanted.remove(&place) {
             Some(wanted) if wanted == entry => {}
-            wanted => problems.push(format!("{place:?} is audited by {entry:?}, wanted {wanted:?}")),
+            wanted => {
+                problems.push(format!("{place:?} is audited by {entry:?}, wanted {wanted:?}"))
+            }
         }
     }
     for (place, entry) in wanted {
@@ -113,7 +115,9 @@ fn entries(found: &Found) -> Entries {
         ($log:ident, $finding:expr) => {
             let log = &found.$log;
             for (place, event) in &log.read {
-                let Some(Envelope { event_id, event_type, .. }) = event.envelope() else { continue };
+                let Some(Envelope { event_id, event_type, .. }) = event.envelope() else {
+                    continue;
+                };
                 let (kind, request) = $finding(event);
                 let (id, cause) = (id_of(*event_id, kind, ""), Some(*event_id));
                 let entry = Entry { id, kind, action: event_type.to_string(), cause, request };

@@ -62,8 +62,10 @@ fn check_origins(story: &Story, found: &Found, problems: &mut Vec<String>) {
                 }
             }
             if log.mistimed > 0 {
-                problems.push(format!("{} records of {} have another time than their events",
-                    log.mistimed, log.topic));
+                problems.push(format!(
+                    "{} records of {} have another time than their events",
+                    log.mistimed, log.topic
+                ));
             }
         };
     }
@@ -287,5 +289,8 @@ fn is_well_managed(request: i64, life: &Life, assigned: &[&WorkflowManagerAssign
         (_, Some(_)) => true,
     };
     let moves = regions.windows(2).all(|pair| pair[0] != pair[1]);
-    is_right && moves && regions.len() <= life.revisions.len() && assigned.iter().enumerate().all(fits)
+    is_right
+        && moves
+        && regions.len() <= life.revisions.len()
+        && assigned.iter().enumerate().all(fits)
 }

@@ -35,11 +35,8 @@ impl<E> Log<E> {
         let mistimed = &mut self.mistimed;
         self.follower.look(&mut |message| {
             let value = message.value.map(Bytes::from);
-            let event = serde.deserializer().deserialize(
-                topic,
-                &Headers::default(),
-                value.as_ref(),
-            );
+            let event =
+                serde.deserializer().deserialize(topic, &Headers::default(), value.as_ref());
             let event = event.unwrap();
             let at = envelope(&event).map(|envelope| envelope.timestamp.as_millis());
             *mistimed += usize::from(at != message.timestamp_ms);
@@ -138,7 +135,9 @@ impl Found {
     /// Those that were sent: id, channel, recipient.
     pub(crate) fn sent(&self) -> impl Iterator<Item = (Uuid, Channel, &str)> {
         self.notifications.read.iter().filter_map(|(_, event)| match event {
-            NotificationEvent::EmailSent(e) => Some((e.notification_id, Channel::Email, &*e.recipient)),
+            NotificationEvent::EmailSent(e) => {
+                Some((e.notification_id, Channel::Email, &*e.recipient))
+            }
             NotificationEvent::SmsSent(e) => Some((e.notification_id, Channel::Sms, &*e.recipient)),
             NotificationEvent::TelegramSent(e) => {
                 Some((e.notification_id, Channel::Telegram, &*e.recipient))

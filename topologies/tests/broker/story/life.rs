@@ -287,8 +287,7 @@ impl Story {
             papers.push((document("payment_order"), Some(contractor), paid));
         }
         for (document, paid_to, paid) in papers {
-            let paper =
-                Paper { event_id: self.random.uuid(), document, contractor: paid_to, paid };
+            let paper = Paper { event_id: self.random.uuid(), document, contractor: paid_to, paid };
             let place = self.place(begin + LIFE / 2);
             let event = records::paper(&paper, self.now_ms);
             // One that is refused is not told again: how often it is refused then depends on when the document is known.

@@ -170,7 +170,10 @@ fn ten_thousand_lives_end_as_the_model_says_whatever_is_killed() {
     assert!(problems.is_empty(), "{} problems: {some:#?}", problems.len());
     let again = providers.check(whole.sent().map(|(id, channel, _)| (id, channel)));
     let claimed_max = (PARTS - 1) * DELIVERY_TASKS * IN_FLIGHT_MAX;
-    assert!(again <= claimed_max, "{again} messages arrived once more, at most {claimed_max} were under way");
+    assert!(
+        again <= claimed_max,
+        "{again} messages arrived once more, at most {claimed_max} were under way"
+    );
     let (all, (decisions, ends)) = (wanted.access.len(), wanted.certain());
     eprintln!(
         "{all} assignments, {decisions} with one possible decision, {ends} with one possible end; {}; {:?}",

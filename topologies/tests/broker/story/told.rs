@@ -137,9 +137,13 @@ fn notices(story: &Story, found: &Found) -> Notices {
         if let WorkflowEvent::ManagerAssigned(event) = event {
             let recipient = manager(event.manager_id);
             managers.entry(event.request_id).or_default().insert(recipient.clone());
-            add(&mut notices, event.envelope.event_id, "manager_assigned", event.request_id, [
-                recipient,
-            ]);
+            add(
+                &mut notices,
+                event.envelope.event_id,
+                "manager_assigned",
+                event.request_id,
+                [recipient],
+            );
         }
     }
     for (request, life) in &story.lives {
