@@ -181,11 +181,7 @@ impl Instance {
 
     /// The tasks that run here now, by name; none where it has ended.
     pub(crate) fn running_tasks(&mut self) -> Vec<String> {
-        let Ok(answer) = ask(&self.address(), "/tasks") else {
-            return Vec::new();
-        };
-        let Some((_, body)) = answer.split_once("\r\n\r\n") else { return Vec::new() };
-        let body: Value = serde_json::from_str(body).unwrap();
+        let Some(body) = get(&self.address(), "/tasks") else { return Vec::new() };
         let mut tasks = Vec::new();
         collect_running(&body, &mut tasks);
         tasks
@@ -219,11 +215,11 @@ impl Instance {
     }
 }
 
-/// What an address answers over HTTP, as JSON.
-pub(crate) fn get(address: &str, path: &str) -> Value {
-    let answer = ask(address, path).unwrap();
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
-    serde_json::from_str(body.unwrap()).unwrap()
+/// What an address answers over HTTP, as JSON; none where nobody answers.
+pub(crate) fn get(address: &str, path: &str) -> Option<Value> {
+    let answer = ask(address, path).ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    Some(serde_json::from_str(body).unwrap())
 }
 
 /// The same with its headers, whatever it is.

@@ -142,7 +142,7 @@ impl Stage {
         self.told.event((event, request), of_type, &request.to_string(), fields);
     }
 
-    /// The contractor has done the work, for 123.45; gives the event's time.
+    /// The contractor has done the work, for 1234.50; gives the event's time.
     pub(crate) fn complete(&mut self, event: u64, request: i64, contractor: i64) -> i64 {
         let completion = json!({
             "completed_at": 1_772_366_400_000_i64, "summary": "Кран заменён", "amount": 1234.50,
@@ -199,7 +199,7 @@ impl Stage {
 
     /// What the program says of its health.
     pub(crate) fn health(&self) -> Value {
-        get(&self.address, "/health/ready")
+        get(&self.address, "/health/ready").unwrap()
     }
 
     /// Waits until exactly these parts are degraded.

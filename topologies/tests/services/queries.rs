@@ -4,8 +4,7 @@ use serde_json::Value;
 use test_support::{DEADLINE, Outcome, produce, wait_until};
 
 use crate::load::{Load, home_of, region};
-pub(crate) use crate::site::get as ask;
-use crate::site::{Site, TASKS};
+use crate::site::{Site, TASKS, get};
 
 const REQUESTS: usize = 200;
 const SEED: u64 = 20_261_121;
@@ -18,6 +17,11 @@ pub(crate) fn told(site: &Site, arguments: &[&str]) -> (String, Option<i32>) {
         false => String::from_utf8(output.stdout).unwrap(),
     };
     (text, output.status.code())
+}
+
+/// What an address answers over HTTP, as JSON.
+pub(crate) fn ask(address: &str, path: &str) -> Value {
+    get(address, path).unwrap()
 }
 
 /// The answer as JSON, whole or not; none where there was none.
