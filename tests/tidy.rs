@@ -166,8 +166,10 @@ fn the_table_for_movers_names_tests_that_exist() {
     let text = read(&root().join("docs/from-kafka-streams.md"));
     let operations = text.split("\n## ").find(|part| part.starts_with("Operations"));
     let operations = operations.expect("the page has a part \"Operations\"");
-    let tests: Vec<String> =
-        rust_files(&["src", "tests"]).iter().map(|file| read(&root().join(file))).collect();
+    let tests: Vec<String> = rust_files(&["src", "tests", "topologies"])
+        .iter()
+        .map(|file| read(&root().join(file)))
+        .collect();
     let exists = |name: &str| tests.iter().any(|text| text.contains(&format!("fn {name}(")));
     let is_example = |name: &str| root().join(format!("examples/{name}.rs")).exists();
     let mut found = String::new();

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::settings::TestSettings;
 use super::topics::{TestInputTopic, TestOutputTopic};
-use crate::dlq::ErrorHandlers;
 use crate::error::{Error, Result};
 use crate::ids::{TaskId, TopicPartition};
 use crate::kafka::{OutgoingRecord, TopicHandle};
 use crate::record::{Headers, RawRecord};
 use crate::serdes::{DefaultSerde, Serde};
-use crate::store::{CacheBudget, Engines, MemoryEngines, StateStore};
+use crate::store::{CacheBudget, StateStore};
 use crate::task::{GlobalTask, RecordSink, Step, StreamTask, TaskBuilder, TaskSettings};
 use crate::time::{Clock, MockClock, Timestamp};
 use crate::topology::{PartitionCounts, Subtopology, Topology};
@@ -25,49 +25,6 @@ use crate::topology::{PartitionCounts, Subtopology, Topology};
 pub(super) const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
 /// As Kafka's default `message.max.bytes`.
 const RECORD_BYTES_MAX: usize = 1_000_000;
-
-/// Settings of a [`TopologyTestDriver`].
-pub struct TestSettings {
-    /// `application.id`.
-    pub application_id: String,
-    /// Where the wall clock stands at the start.
-    pub start: Timestamp,
-    /// Handlers of bad records.
-    pub handlers: ErrorHandlers,
-    /// Where stores live; in memory if not given.
-    pub engines: Arc<dyn Engines>,
-    /// The shortest wall-clock time between two searches for results of closed windows; none if not given, where [`KafkaStreams`](crate::KafkaStreams) has one second.
-    pub emit_interval: Duration,
-    /// As [`StreamsConfig::idle_timeout`](crate::StreamsConfig::idle_timeout); input is silent whenever the driver is not piping.
-    pub idle_timeout: Option<Duration>,
-    /// As [`StreamsConfig::future_skew_max`](crate::StreamsConfig::future_skew_max), against the driver's clock.
-    pub future_skew_max: Option<Duration>,
-    /// Whether asynchronous calls are waited for before what was piped counts as processed; otherwise
-    /// [`complete_calls`](TopologyTestDriver::complete_calls) does it.
-    pub waits_for_calls: bool,
-    /// As [`StreamsConfig::record_cache_bytes_max`](crate::StreamsConfig::record_cache_bytes_max); what is held back comes out with the
-    /// commit after each input. 0 if not given: a test sees every update.
-    pub record_cache_bytes_max: usize,
-    /// How many partitions the sinks' topics have, as partitioners are told; what they choose is read from one queue all the same.
-    pub output_partitions: i32,
-}
-
-impl Default for TestSettings {
-    fn default() -> Self {
-        Self {
-            application_id: "test".to_owned(),
-            start: Timestamp::from_millis(0),
-            handlers: ErrorHandlers::default(),
-            engines: Arc::new(MemoryEngines),
-            emit_interval: Duration::ZERO,
-            idle_timeout: None,
-            future_skew_max: None,
-            waits_for_calls: true,
-            record_cache_bytes_max: 0,
-            output_partitions: 1,
-        }
-    }
-}
 
 /// Runs a topology on single-partition topics in memory. Source: `TopologyTestDriver`.
 ///

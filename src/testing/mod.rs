@@ -6,7 +6,9 @@ mod calls;
 mod driver;
 mod faults;
 mod reopen;
+mod settings;
 mod topics;
 
-pub use driver::{TestSettings, TopologyTestDriver};
+pub use driver::TopologyTestDriver;
+pub use settings::TestSettings;
 pub use topics::{TestInputTopic, TestOutputTopic, TestRecord};

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::builder::{SourceOptions, Topology};
+use super::builder::Topology;
 use super::internal_topics::TopicName;
 use super::node::Role;
+use super::source_options::SourceOptions;
 use crate::error::{Error, Result};
 use crate::serdes::Serde;
 
