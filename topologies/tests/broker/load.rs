@@ -34,7 +34,7 @@ impl Random {
         (self.next() % limit as u64) as usize
     }
 
-    fn uuid(&mut self) -> Uuid {
+    pub(crate) fn uuid(&mut self) -> Uuid {
         Uuid::from_u64_pair(self.next(), self.next())
     }
 
