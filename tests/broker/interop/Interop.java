@@ -90,8 +90,8 @@ public final class Interop {
         config.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 0);
         config.put(StreamsConfig.InternalConfig.EMIT_INTERVAL_MS_KSTREAMS_WINDOWED_AGGREGATION, 0L);
         config.put(StreamsConfig.InternalConfig.EMIT_INTERVAL_MS_KSTREAMS_OUTER_JOIN_SPURIOUS_RESULTS_FIX, 0L);
-        config.put("session.timeout.ms", 6000);
-        config.put("heartbeat.interval.ms", 1000);
+        // A slow machine must not look like a dead one: closing leaves the group.
+        config.put(StreamsConfig.producerPrefix("transaction.timeout.ms"), 60_000);
         return config;
     }
 

@@ -74,28 +74,40 @@ pub struct Topic<'a> {
 /// # Panics
 /// When the broker refuses, for example because the topic exists.
 pub fn create_topic(topic: Topic<'_>) {
+    create_topics(&[topic]);
+}
+
+/// As [`create_topic`], for several in one request.
+///
+/// # Panics
+/// As [`create_topic`].
+pub fn create_topics(topics: &[Topic<'_>]) {
     let admin: AdminClient<DefaultClientContext> =
         client_config().create().expect("an admin client can be made");
-    let mut new = NewTopic::new(topic.name, topic.partitions, TopicReplication::Fixed(-1));
-    for (key, value) in topic.config {
-        new = new.set(key, value);
-    }
     let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
-    let results = block_on(admin.create_topics([&new], &options)).expect("the broker answers");
+    let wanted: Vec<NewTopic<'_>> = topics.iter().map(new_topic).collect();
+    let results = block_on(admin.create_topics(&wanted, &options)).expect("the broker answers");
     for result in results {
         if let Err((name, code)) = result {
             panic!("the broker refused to create topic \"{name}\": {code}");
         }
     }
-    // The answer comes before every broker knows the topic's leaders.
-    wait_until("the new topic's leaders", DEADLINE, || {
-        let metadata = admin.inner().fetch_metadata(Some(topic.name), REQUEST_TIMEOUT);
-        metadata.is_ok_and(|found| {
-            let partitions = found.topics().first().map_or(&[][..], |t| t.partitions());
-            partitions.len() == topic.partitions as usize
-                && partitions.iter().all(|p| p.error().is_none() && p.leader() >= 0)
-        })
-    });
+    // The answer comes before every broker knows the topics' leaders.
+    for topic in topics {
+        wait_until("the new topic's leaders", DEADLINE, || {
+            let metadata = admin.inner().fetch_metadata(Some(topic.name), REQUEST_TIMEOUT);
+            metadata.is_ok_and(|found| {
+                let partitions = found.topics().first().map_or(&[][..], |t| t.partitions());
+                partitions.len() == topic.partitions as usize
+                    && partitions.iter().all(|p| p.error().is_none() && p.leader() >= 0)
+            })
+        });
+    }
+}
+
+fn new_topic<'a>(topic: &Topic<'a>) -> NewTopic<'a> {
+    let new = NewTopic::new(topic.name, topic.partitions, TopicReplication::Fixed(-1));
+    topic.config.iter().fold(new, |new, (key, value)| new.set(key, value))
 }
 
 /// A message to write, or one that was read.

@@ -13,8 +13,8 @@ mod process;
 mod wait;
 
 pub use broker::{
-    Follower, Message, Outcome, Topic, bootstrap, consumer, create_topic, delete_topics, produce,
-    producer, read_committed, registry_url, topics, unique, unread,
+    Follower, Message, Outcome, Topic, bootstrap, consumer, create_topic, create_topics,
+    delete_topics, produce, producer, read_committed, registry_url, topics, unique, unread,
 };
 pub use process::{Process, Signal, prometheus_folder, python, run_python};
 pub use wait::{DEADLINE, wait_until};
