@@ -95,6 +95,7 @@ fn each_record_has_one_result_in_order_over_refused_commits_and_hanging_calls() 
         world.hanging.load(Ordering::SeqCst) >= KEYS / 2 && results() > 0
     });
     streams.close(DEADLINE).unwrap();
+    drop(streams); // gives the state folder back
     let before = results();
     assert!(before < RECORDS, "nothing was left for the second life");
     world.hangs.store(false, Ordering::SeqCst);
