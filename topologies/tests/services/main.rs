@@ -2,11 +2,13 @@
 //! Run by `make test`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clickhouse;
 mod clickhouse_server;
 mod engines;
 #[path = "../broker/load.rs"]
 #[allow(dead_code, reason = "shared with the claims about manager-assignment")]
 mod load;
+mod proxy;
 mod queries;
 mod reference;
 #[path = "../broker/site.rs"]
