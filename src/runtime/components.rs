@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::threads::Threads;
 use crate::config::StreamsConfig;
 use crate::dlq::ErrorHandlers;
 use crate::error::Result;
@@ -26,6 +27,8 @@ pub struct Components {
     pub clock: Arc<dyn Clock>,
     /// What becomes of bad records.
     pub handlers: ErrorHandlers,
+    /// Where threads come from.
+    pub threads: Threads,
 }
 
 impl Components {
@@ -41,6 +44,7 @@ impl Components {
             engines: engines(config)?,
             clock: Arc::new(SystemClock::default()),
             handlers,
+            threads: Threads::default(),
         })
     }
 }

@@ -195,7 +195,7 @@ impl ControlThread {
         let deadline = clock.monotonic() + self.config.max_poll_interval / 2;
         for _ in &self.threads {
             let left = deadline.saturating_sub(clock.monotonic());
-            if answers.recv_timeout(left).is_err() {
+            if self.shared.receive(&answers, left).is_none() {
                 break; // a thread has ended, or the time is over
             }
         }

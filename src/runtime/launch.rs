@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -20,6 +19,7 @@ use super::sink::{ProducerSink, RECORD_BYTES_MAX};
 use super::state::State;
 use super::state_dir::StateDir;
 use super::stream_thread::{self, NewSink, Report, StreamThread};
+use super::threads::Thread;
 use super::topics::{self, Prepared};
 use crate::config::StreamsConfig;
 use crate::error::{Error, Result};
@@ -95,7 +95,7 @@ impl Launch {
     }
 
     /// Fills the global stores and starts the thread that follows their topics, where there are any.
-    fn start_global(&self, builder: &mut TaskBuilder) -> Result<Option<JoinHandle<()>>> {
+    fn start_global(&self, builder: &mut TaskBuilder) -> Result<Option<Thread>> {
         if self.topology.global_stores.is_empty() {
             return Ok(None);
         }
@@ -114,7 +114,7 @@ impl Launch {
         Ok(Some(thread))
     }
 
-    fn start_housekeeping(&self) -> Result<JoinHandle<()>> {
+    fn start_housekeeping(&self) -> Result<Thread> {
         let (admin, parts) = (self.components.clients.admin()?, &self.components);
         let (config, state_dir) = (self.config.clone(), self.state_dir.clone());
         let (shared, directory) = (self.shared.clone(), self.directory.clone());
@@ -282,24 +282,21 @@ impl Launch {
         &self,
         name: &str,
         body: impl FnOnce() -> Result<()> + Send + 'static,
-    ) -> Result<JoinHandle<()>> {
+    ) -> Result<Thread> {
         let (shared, thread) = (self.shared.clone(), name.to_owned());
-        std::thread::Builder::new()
-            .name(format!("kstreams-{name}"))
-            .spawn(move || match catch_unwind(AssertUnwindSafe(body)) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => shared.fail(error.context(format!("thread {thread}"))),
-                Err(_) => {
-                    let text = format!("thread {thread} panicked; no thread commits any more");
-                    shared.fail(Error::fatal(text));
-                }
-            })
-            .map_err(|e| Error::fatal(format!("cannot start thread {name}")).with_source(e))
+        self.components.threads.spawn(name, move || match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => shared.fail(error.context(format!("thread {thread}"))),
+            Err(_) => {
+                let text = format!("thread {thread} panicked; no thread commits any more");
+                shared.fail(Error::fatal(text));
+            }
+        })
     }
 }
 
 /// Waits for a thread; what made it fail is recorded already.
-fn join(thread: JoinHandle<()>) {
+fn join(thread: Thread) {
     if thread.join().is_err() {
         tracing::error!("a thread could not be joined");
     }

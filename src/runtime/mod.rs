@@ -28,10 +28,10 @@ mod sink;
 mod state;
 mod state_dir;
 mod stream_thread;
+mod threads;
 mod topics;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use self::components::{fingerprint, task_settings};
@@ -39,6 +39,7 @@ use self::directory::Directory;
 use self::launch::{Launch, supervise};
 use self::shared::Shared;
 use self::state_dir::StateDir;
+use self::threads::Thread;
 use self::topics::Prepared;
 use crate::config::StreamsConfig;
 use crate::error::{Error, Result};
@@ -52,6 +53,7 @@ pub use self::host_info::{HostInfo, KeyQueryMetadata, LagInfo, StreamsMetadata};
 pub use self::queries::StoreQueryParameters;
 pub use self::shared::{TaskInfo, TaskState};
 pub use self::state::State;
+pub use self::threads::{Scheduler, Threads};
 
 /// Runs a topology on a cluster. Source: `org.apache.kafka.streams.KafkaStreams`.
 ///
@@ -75,7 +77,7 @@ pub struct KafkaStreams {
     state_dir: Arc<StateDir>,
     shared: Arc<Shared>,
     directory: Arc<Directory>,
-    supervisor: Option<JoinHandle<()>>,
+    supervisor: Option<Thread>,
 }
 
 impl KafkaStreams {
@@ -113,7 +115,7 @@ impl KafkaStreams {
             builder.subtopologies.len(),
             config.processing_guarantee.name(),
         );
-        let shared = Shared::new(metrics, components.clock.clone());
+        let shared = Shared::new(metrics, &components);
         let directory = Directory::new(builder, config.clone(), components.clients.clone());
         Ok(Self {
             directory: Arc::new(directory),
@@ -146,10 +148,8 @@ impl KafkaStreams {
             directory: self.directory.clone(),
         };
         let shared = self.shared.clone();
-        let supervisor = std::thread::Builder::new()
-            .name("kstreams-control".to_owned())
-            .spawn(move || supervise(launch, &shared))
-            .map_err(|e| Error::fatal("cannot start the control thread").with_source(e))?;
+        let threads = &self.components.threads;
+        let supervisor = threads.spawn("control", move || supervise(launch, &shared))?;
         self.supervisor = Some(supervisor);
         Ok(())
     }

@@ -102,7 +102,7 @@ impl RestoreThread {
         let mut restoring: BTreeMap<TaskId, Restoring> = BTreeMap::new();
         loop {
             let command = if restoring.is_empty() {
-                self.commands.recv_timeout(IDLE_WAIT).ok()
+                self.shared.receive(&self.commands, IDLE_WAIT)
             } else {
                 self.commands.try_recv().ok()
             };

@@ -5,8 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
+
+use super::components::Components;
 use super::queries::StoreRegistry;
 use super::state::State;
+use super::threads::Threads;
 use crate::error::Error;
 use crate::ids::{TaskId, TopicPartition};
 use crate::store::StoreView;
@@ -64,6 +68,7 @@ pub(super) struct Shared {
     /// Committed offsets of repartition topics: what lies before them has been processed and may be deleted.
     processed: Mutex<BTreeMap<TopicPartition, i64>>,
     clock: Arc<dyn Clock>,
+    threads: Threads,
     /// Since when, on the monotonic clock, not all tasks process.
     rebalancing_since: Mutex<Option<Duration>>,
     pub(super) metrics: ClientMetrics,
@@ -76,7 +81,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(metrics: ClientMetrics, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(metrics: ClientMetrics, components: &Components) -> Self {
         let shared = Self {
             state: Mutex::new(State::Created),
             changed: Condvar::new(),
@@ -85,7 +90,8 @@ impl Shared {
             stop: AtomicBool::new(false),
             tasks: Mutex::default(),
             processed: Mutex::default(),
-            clock,
+            clock: components.clock.clone(),
+            threads: components.threads.clone(),
             rebalancing_since: Mutex::default(),
             metrics,
             stores: StoreRegistry::default(),
@@ -135,6 +141,13 @@ impl Shared {
 
     /// Waits until `done` holds of the state, or `timeout` is over; says whether it holds.
     pub(super) fn wait_for(&self, done: impl Fn(State) -> bool, timeout: Duration) -> bool {
+        if let Some(scheduler) = self.threads.scheduler() {
+            let deadline = self.clock.monotonic() + timeout;
+            while !done(self.state()) && self.clock.monotonic() < deadline {
+                scheduler.pause(deadline.saturating_sub(self.clock.monotonic()));
+            }
+            return done(self.state());
+        }
         let state = lock(&self.state);
         let waiting = |state: &mut State| !done(*state);
         let (state, _) = self
@@ -142,6 +155,11 @@ impl Shared {
             .wait_timeout_while(state, timeout, waiting)
             .unwrap_or_else(PoisonError::into_inner);
         done(*state)
+    }
+
+    /// Waits for a message, for at most `timeout`; `None` as well where nobody can send any more.
+    pub(super) fn receive<T>(&self, inbox: &Receiver<T>, timeout: Duration) -> Option<T> {
+        self.threads.receive(inbox, timeout, &*self.clock)
     }
 
     /// Records the first failure and begins to close.
