@@ -73,8 +73,9 @@ pub use processor::{
 };
 pub use record::{Header, Headers, RawRecord, Record, RecordMetadata};
 pub use runtime::{
-    Components, Handle, HostInfo, KafkaStreams, KeyQueryMetadata, LagInfo, Scheduler, State,
-    StoreQueryParameters, StreamsMetadata, TaskInfo, TaskState, Threads, client_settings,
+    Components, Handle, HostInfo, KafkaStreams, KeyQueryMetadata, LagInfo, RestoreProgress,
+    Scheduler, State, StoreQueryParameters, StreamsMetadata, TaskInfo, TaskState, Threads,
+    client_settings,
 };
 pub use store::{QueryableStoreType, QueryableStoreTypes};
 pub use time::{Clock, MockClock, SystemClock, Timestamp};

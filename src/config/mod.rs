@@ -49,6 +49,9 @@ pub struct StreamsConfig {
     pub state_dir: PathBuf,
     /// `num.stream.threads`.
     pub num_stream_threads: usize,
+    /// Threads that restore stores, each several changelogs side by side and within 50 MiB. Not in Kafka Streams: there each stream thread has one
+    /// of its own.
+    pub restore_threads: usize,
     /// `processing.guarantee`. Deviation: exactly once is the default.
     pub processing_guarantee: ProcessingGuarantee,
     /// `commit.interval.ms`: at the latest.
@@ -116,6 +119,7 @@ impl StreamsConfig {
             group_instance_id: None,
             state_dir: PathBuf::from("state"),
             num_stream_threads: 1,
+            restore_threads: 2,
             processing_guarantee: ProcessingGuarantee::ExactlyOnceV2,
             commit_interval: Duration::from_millis(100),
             commit_interval_min: Duration::from_millis(10),
@@ -171,6 +175,9 @@ impl StreamsConfig {
         }
         if self.num_stream_threads == 0 {
             return refuse("num.stream.threads", &0, "at least 1");
+        }
+        if self.restore_threads == 0 {
+            return refuse("restore.threads", &0, "at least 1");
         }
         if self.buffered_records_per_partition == 0 {
             return refuse("buffered.records.per.partition", &0, "at least 1");

@@ -13,7 +13,7 @@ use super::directory::Directory;
 use super::global_thread::GlobalThread;
 use super::housekeeping::Housekeeping;
 use super::matching::Matching;
-use super::restore::{ReplyTo, RestoreCommand, RestoreThread};
+use super::restore::{ReplyTo, RestoreThread, Restorer};
 use super::shared::Shared;
 use super::sink::{ProducerSink, RECORD_BYTES_MAX};
 use super::state::State;
@@ -133,33 +133,52 @@ impl Launch {
     /// Runs on the topics that were found, until the client stops or there are others.
     fn run_on_topics(&self, builder: &TaskBuilder) -> Result<Ended> {
         let Components { clients, clock, .. } = self.components.clone();
-        let (restore_commands, restore_inbox) = unbounded();
-        let restore = RestoreThread {
-            builder: builder.clone(),
-            consumer: clients.consumer(ConsumerPurpose::Restore)?,
-            commands: restore_inbox,
-            shared: self.shared.clone(),
-            request_timeout: self.config.request_timeout,
-            metrics: RestoreMetrics::new(&self.config.application_id),
-        };
-        let restoring = self.spawn("restore", move || {
-            restore.run();
-            Ok(())
-        })?;
-        let outcome = self.run_threads(builder, clients, &restore_commands, clock);
-        let _ = restore_commands.send(RestoreCommand::Stop); // it may have ended with the client's failure
+        let (restorer, restoring) = self.start_restorer(builder, &*clients)?;
+        let outcome = self.run_threads(builder, clients, &restorer, clock);
+        restorer.stop();
         if outcome.is_err() {
             self.shared.request_failing_stop();
         }
-        join(restoring);
+        for thread in restoring {
+            join(thread);
+        }
         outcome
+    }
+
+    fn start_restorer(
+        &self,
+        builder: &TaskBuilder,
+        clients: &dyn KafkaClients,
+    ) -> Result<(Restorer, Vec<Thread>)> {
+        let consumers = (0..self.config.restore_threads)
+            .map(|_| clients.consumer(ConsumerPurpose::Restore))
+            .collect::<Result<Vec<_>>>()?;
+        let (restorer, inboxes) = Restorer::new(&consumers);
+        let mut threads = Vec::new();
+        for (index, (consumer, commands)) in consumers.into_iter().zip(inboxes).enumerate() {
+            let restore = RestoreThread {
+                builder: builder.clone(),
+                consumer,
+                commands,
+                placements: restorer.placements(),
+                shared: self.shared.clone(),
+                request_timeout: self.config.request_timeout,
+                metrics: RestoreMetrics::new(&self.config.application_id),
+            };
+            let body = move || {
+                restore.run();
+                Ok(())
+            };
+            threads.push(self.spawn(&format!("restore-{index}"), body)?);
+        }
+        Ok((restorer, threads))
     }
 
     fn run_threads(
         &self,
         builder: &TaskBuilder,
         clients: Arc<dyn KafkaClients>,
-        restore: &Sender<RestoreCommand>,
+        restorer: &Restorer,
         clock: Arc<dyn Clock>,
     ) -> Result<Ended> {
         let config = &self.config;
@@ -169,7 +188,7 @@ impl Launch {
         for index in 0..config.num_stream_threads {
             let (commands, inbox) = unbounded();
             let thread = self.stream_thread(
-                index, builder, &clients, &clock, inbox, &commands, restore, &report, &counts,
+                index, builder, &clients, &clock, inbox, &commands, restorer, &report, &counts,
             )?;
             let handle = ThreadHandle {
                 commands,
@@ -219,7 +238,7 @@ impl Launch {
         clock: &Arc<dyn Clock>,
         commands: Receiver<stream_thread::Command>,
         reply: &Sender<stream_thread::Command>,
-        restore: &Sender<RestoreCommand>,
+        restorer: &Restorer,
         reports: &Sender<Report>,
         partition_counts: &PartitionCounts,
     ) -> Result<StreamThread> {
@@ -242,7 +261,7 @@ impl Launch {
             committer: None,
             commands,
             reports: reports.clone(),
-            restore: restore.clone(),
+            restorer: restorer.clone(),
             reply,
             state_dir: self.state_dir.clone(),
             partition_counts: partition_counts.clone(),

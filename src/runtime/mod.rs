@@ -3,7 +3,7 @@
 //! ```text
 //! KafkaStreams ─┬─ control thread   Membership: assigned, revoked, lost ──► commands
 //!               ├─ stream thread …  Consumer + Producer + tasks: poll → process → punctuate → commit
-//!               ├─ restore thread   changelogs → stores, for all stream threads
+//!               ├─ restore thread … changelogs → stores, for all stream threads
 //!               └─ global thread    topics → global stores
 //! ```
 //!
@@ -51,7 +51,7 @@ pub use self::components::{Components, client_settings};
 pub use self::handle::Handle;
 pub use self::host_info::{HostInfo, KeyQueryMetadata, LagInfo, StreamsMetadata};
 pub use self::queries::StoreQueryParameters;
-pub use self::shared::{TaskInfo, TaskState};
+pub use self::shared::{RestoreProgress, TaskInfo, TaskState};
 pub use self::state::State;
 pub use self::threads::{Scheduler, Threads};
 

@@ -189,7 +189,7 @@ mod tests {
 
     fn task(partition: i32, state: TaskState) -> TaskInfo {
         let id = TaskId { subtopology: 1, partition };
-        TaskInfo { id, state, thread: 0, partitions: Vec::new() }
+        TaskInfo { id, state, thread: 0, partitions: Vec::new(), progress: None }
     }
 
     fn ask(

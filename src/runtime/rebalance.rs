@@ -1,9 +1,9 @@
 //! A stream thread's answers to the control thread: tasks come, go, are suspended, are lost.
 
-use super::restore::{RestoreCommand, Restored, close_stores};
+use super::restore::{Restored, close_stores};
 use super::shared::{TaskInfo, TaskState};
 use super::stream_thread::{Active, Command, Input, RETRY_BACKOFF_MIN, Running};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::ids::TaskId;
 use crate::kafka::GroupMetadata;
 use crate::telemetry::Trigger;
@@ -136,17 +136,15 @@ impl Running {
             state: TaskState::Restoring,
             thread: self.thread.index,
             partitions,
+            progress: None,
         });
-        let reply = self.thread.reply.clone();
-        let sent = self.thread.restore.send(RestoreCommand::Start { task, folder, reply });
-        sent.map_err(|_| Error::fatal("the restore thread has ended"))
+        self.thread.restorer.start(task, folder, self.thread.reply.clone())
     }
 
     fn cancel_restore(&mut self, task: TaskId) {
         self.restoring.retain(|restoring| *restoring != task);
         self.thread.shared.remove_task(task);
-        // A restore thread that has ended holds no stores.
-        let _ = self.thread.restore.send(RestoreCommand::Cancel(task));
+        self.thread.restorer.cancel(task);
     }
 
     /// Builds a task on its restored stores and begins to read its inputs.

@@ -28,6 +28,19 @@ pub struct TaskInfo {
     pub thread: usize,
     /// Its input partitions.
     pub partitions: Vec<TopicPartition>,
+    /// How far its last restoration is, from its first second on, or has come.
+    pub progress: Option<RestoreProgress>,
+}
+
+/// How far the restoration of a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoreProgress {
+    /// Changelog records read.
+    pub restored: u64,
+    /// Changelog offsets that are left; compaction and transaction markers make it more than there are records.
+    pub remaining: u64,
+    /// How long that takes at the pace so far; `None` before the first record.
+    pub eta: Option<Duration>,
 }
 
 /// What a task is doing.
@@ -219,6 +232,14 @@ impl Shared {
             info.state = state;
         }
         self.settle();
+    }
+
+    pub(super) fn set_progress(&self, id: TaskId, progress: RestoreProgress) {
+        let mut tasks = lock(&self.tasks);
+        let restoring = tasks.get_mut(&id).filter(|info| info.state == TaskState::Restoring);
+        if let Some(info) = restoring {
+            info.progress = Some(progress);
+        }
     }
 
     pub(super) fn remove_task(&self, id: TaskId) {

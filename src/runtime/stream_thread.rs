@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::restore::{ReplyTo, RestoreCommand, Restored};
+use super::restore::{ReplyTo, Restored, Restorer};
 use super::shared::{Shared, TaskState};
 use super::sink::ProducerSink;
 use super::state_dir::StateDir;
@@ -95,7 +95,7 @@ pub(super) struct StreamThread {
     pub(super) committer: Option<Arc<dyn OffsetCommitter>>,
     pub(super) commands: Receiver<Command>,
     pub(super) reports: Sender<Report>,
-    pub(super) restore: Sender<RestoreCommand>,
+    pub(super) restorer: Restorer,
     pub(super) reply: ReplyTo,
     pub(super) state_dir: Arc<StateDir>,
     pub(super) partition_counts: PartitionCounts,

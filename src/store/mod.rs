@@ -14,6 +14,7 @@ mod key_value;
 mod key_value_view;
 mod memory;
 mod record_cache;
+mod restored;
 #[cfg(feature = "rocksdb")]
 pub mod rocksdb;
 mod rows;
@@ -108,6 +109,14 @@ pub trait Engine: Send {
         changes: &mut dyn Iterator<Item = Change<'_>>,
         position: Option<i64>,
     ) -> Result<()>;
+    /// As [`write`](Self::write), for the large batches of restoration, where an engine may have a cheaper way.
+    fn ingest(
+        &mut self,
+        changes: &mut dyn Iterator<Item = Change<'_>>,
+        position: i64,
+    ) -> Result<()> {
+        self.write(changes, Some(position))
+    }
     /// Deletes the entries from `from` on and before `to`, without setting the position: only for entries that no state
     /// needs any more, since a crash may bring them back.
     fn delete_range(&mut self, from: &[u8], to: &[u8]) -> Result<()> {

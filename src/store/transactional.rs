@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::restored::{INGEST_BYTES_MIN, bytes_of, last_of_each_key};
 use super::rows::{Before, RowId, RowState, Rows, key_prefix};
 use super::scan::{DirtyRows, Scan};
 use super::write_batch::write_batch;
@@ -408,7 +409,8 @@ impl StateStore for TransactionalStore {
         let rows_to_write = self.dirty.iter().map(|dirty| rows.row(dirty.id));
         let changes =
             rows_to_write.map(|row| (row.key.as_ref(), row.value.as_deref(), row.timestamp));
-        write_batch(&mut *self.engine, format, &mut self.batch, changes, position)
+        let engine = &mut self.engine;
+        write_batch(format, &mut self.batch, changes, |changes| engine.write(changes, position))
             .map_err(|e| e.context(format_args!("committing store \"{}\"", self.name)))?;
         for dirty in &self.dirty {
             self.rows.mark_clean(dirty.id);
@@ -449,24 +451,21 @@ impl StateStore for TransactionalStore {
                 self.dirty.len()
             )));
         }
-        // The last record of each key decides; a stable sort keeps the records of one key in order.
-        let mut last: Vec<&ChangelogRecord> = records.iter().collect();
-        last.sort_by(|a, b| a.key.cmp(&b.key));
-        last.dedup_by(|later, kept| {
-            let is_same_key = later.key == kept.key;
-            if is_same_key {
-                *kept = *later;
-            }
-            is_same_key
-        });
+        let last = last_of_each_key(records);
         let changes =
             last.iter().map(|record| (&record.key[..], record.value.as_deref(), record.timestamp));
-        let format = self.options.value_format;
-        write_batch(&mut *self.engine, format, &mut self.batch, changes, Some(position))
-            .map_err(|e| e.context(format_args!("restoring store \"{}\"", self.name)))?;
+        let (format, engine) = (self.options.value_format, &mut self.engine);
+        let is_large = bytes_of(&last) >= INGEST_BYTES_MIN;
+        write_batch(format, &mut self.batch, changes, |changes| match is_large {
+            true => engine.ingest(changes, position),
+            false => engine.write(changes, Some(position)),
+        })
+        .map_err(|e| e.context(format_args!("restoring store \"{}\"", self.name)))?;
         self.batch.clear();
         self.batch.shrink_to(BATCH_BYTES_KEPT);
-        for record in last {
+        // Nothing is cached of a store that no task has yet.
+        let cached = if self.rows.bytes() == 0 { Vec::new() } else { last };
+        for record in cached {
             // A global store is read while it follows its topic: what is cached must follow too.
             if let Some(id) = self.rows.find(self.rows.hash(&record.key), &record.key) {
                 let value = record.value.as_deref().map(Bytes::copy_from_slice);

@@ -1,19 +1,18 @@
 //! The write of a store's rows to its engine, at a commit and in restoration.
 
-use super::{Engine, ValueFormat};
+use super::{Change, ValueFormat};
 use crate::error::Result;
 use crate::time::Timestamp;
 
-/// Writes changes to the engine, with the timestamp in front of each value where the format wants it.
+/// Hands changes to the engine's `write`, with the timestamp in front of each value where the format wants it.
 pub(super) fn write_batch<'a>(
-    engine: &mut dyn Engine,
     format: ValueFormat,
     batch: &mut Vec<u8>,
     changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>, Timestamp)> + Clone,
-    position: Option<i64>,
+    write: impl FnOnce(&mut dyn Iterator<Item = Change<'_>>) -> Result<()>,
 ) -> Result<()> {
     if format == ValueFormat::Plain {
-        return engine.write(&mut changes.map(|(key, value, _)| (key, value)), position);
+        return write(&mut changes.map(|(key, value, _)| (key, value)));
     }
     batch.clear();
     for (_, value, timestamp) in changes.clone() {
@@ -30,5 +29,5 @@ pub(super) fn write_batch<'a>(
         });
         (key, value)
     });
-    engine.write(&mut encoded, position)
+    write(&mut encoded)
 }

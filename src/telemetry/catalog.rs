@@ -69,6 +69,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("kstreams_retries_total", &["app", "topic"], "Repeated attempts at a record that had failed in a processor"),
     // Restoration.
     Metric::gauge("kstreams_restore_remaining_records", &["app", "task", "store"], "Changelog records that a store still lacks; there while it is restored"),
+    Metric::gauge("kstreams_restore_eta_seconds", &["app", "task"], "How long the rest of a task's restoration takes at its pace so far; there while it is restored"),
     Metric::counter("kstreams_restore_records_total", &["app", "store"], "Changelog records applied to stores"),
     Metric::counter("kstreams_restore_bytes_total", &["app", "store"], "Bytes of keys and values applied to stores"),
     latency("kstreams_restore_duration_seconds", &["app"], "Duration of a task's restoration"),

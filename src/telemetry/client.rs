@@ -202,6 +202,12 @@ impl RestoreMetrics {
         Placed::new("kstreams_restore_remaining_records", &labels)
     }
 
+    /// How long a task's restoration will take; gone with the value.
+    pub(crate) fn eta(&self, task: TaskId) -> Placed {
+        let task = task.to_string();
+        Placed::new("kstreams_restore_eta_seconds", &[("app", self.app.as_str()), ("task", &task)])
+    }
+
     /// Once a batch.
     pub(crate) fn restored(&self, store: &str, records: u64, bytes: u64) {
         let labels = [("app", self.app.clone()), ("store", store.to_owned())];

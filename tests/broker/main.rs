@@ -8,6 +8,7 @@ mod interop;
 mod patterns;
 mod queries;
 mod reader;
+mod restore;
 mod runtime;
 mod source_changelog;
 mod stream_time;

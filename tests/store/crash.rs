@@ -11,6 +11,8 @@ use kstreams::store::{Direction, Engine, Engines};
 
 const FOLDER_VARIABLE: &str = "KSTREAMS_TEST_CRASH_FOLDER";
 const ROUNDS: u64 = 12;
+/// Every so many batches one comes as a file, as in restoration.
+const INGEST_EVERY: i64 = 40;
 
 /// Small memtables, so that flushes and compactions go on at every moment.
 fn open(folder: &Path) -> Box<dyn Engine> {
@@ -51,7 +53,10 @@ fn writer() {
         let position = engine.position().unwrap_or(0) + 1;
         let changes = batch(position);
         let mut changes = changes.iter().map(|(key, value)| (&key[..], value.as_deref()));
-        engine.write(&mut changes, Some(position)).unwrap();
+        match position % INGEST_EVERY {
+            0 => engine.ingest(&mut changes, position).unwrap(),
+            _ => engine.write(&mut changes, Some(position)).unwrap(),
+        }
         writeln!(out, "position {position}").unwrap();
     }
 }

@@ -71,11 +71,19 @@ impl Observed for Running {
         let tasks = self.handle.tasks();
         let describe = |task: &kstreams::TaskInfo| {
             let partitions: Vec<String> = task.partitions.iter().map(ToString::to_string).collect();
+            let progress = task.progress.map(|progress| {
+                json!({
+                    "restored": progress.restored,
+                    "remaining": progress.remaining,
+                    "eta_seconds": progress.eta.map(|eta| eta.as_secs()),
+                })
+            });
             json!({
                 "task": task.id.to_string(),
                 "state": format!("{:?}", task.state).to_lowercase(),
                 "thread": task.thread,
                 "partitions": partitions,
+                "progress": progress,
             })
         };
         tasks.iter().map(describe).collect()

@@ -13,6 +13,7 @@ mod hash;
 mod kafka;
 mod passthrough;
 mod random;
+mod restore;
 mod rules;
 mod run;
 mod table;
@@ -71,6 +72,10 @@ enum Command {
     Run(run::Run),
     /// Checks the output of a run over the full data set.
     Verify(verify::Run),
+    /// Fills a changelog to be restored.
+    RestoreFill(restore::Changelog),
+    /// Restores it on the engine, into an empty store.
+    Restore(restore::Changelog),
     /// Prints medians of a file of result lines as a Markdown table.
     Table {
         /// One JSON line for each run.
@@ -105,6 +110,8 @@ fn run(cli: &Cli) -> Result<String> {
         Command::Passthrough { guarantee, output } => passthrough::run(cluster, *guarantee, output),
         Command::Run(run) => run::run(cluster, run),
         Command::Verify(run) => verify::verify(cluster, run),
+        Command::RestoreFill(changelog) => restore::fill(cluster, changelog),
+        Command::Restore(changelog) => restore::run(cluster, changelog),
         Command::Table { results } => return table::print(results),
     }?;
     Ok(line.to_string())

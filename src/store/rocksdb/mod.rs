@@ -21,6 +21,7 @@
 //! | `00 00` | `00 00 00` |
 //! | `00 01` | `00 01` |
 
+mod ingest;
 mod options;
 
 use std::borrow::Cow;
@@ -49,13 +50,13 @@ const BATCH_CAPACITY_BYTES_MAX: usize = 1 << 20;
 
 /// Opens stores on RocksDB that share one memory budget. One per process.
 pub struct RocksDbEngines {
-    options: SharedOptions,
+    options: Arc<SharedOptions>,
 }
 
 impl RocksDbEngines {
     /// Reserves the memory budget.
     pub fn new(options: &RocksDbOptions) -> Self {
-        Self { options: SharedOptions::new(options) }
+        Self { options: Arc::new(SharedOptions::new(options)) }
     }
 
     /// Bytes that blocks, indexes, filters and memtables of all stores take now.
@@ -84,6 +85,7 @@ impl Engines for RocksDbEngines {
         })?;
         let db = DB::open(self.options.database(), &path)
             .map_err(|error| open_error(store, &path, error))?;
+        ingest::clean(&path);
         let position = read_position(&db, store)?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
@@ -93,7 +95,8 @@ impl Engines for RocksDbEngines {
             db: RwLock::new(Some(db.clone())),
             position: AtomicI64::new(position.unwrap_or(NO_POSITION)),
         });
-        Ok(Box::new(RocksDbEngine { db, shared, position, write_options, batch_bytes: 0 }))
+        let options = Arc::clone(&self.options);
+        Ok(Box::new(RocksDbEngine { db, options, shared, position, write_options, batch_bytes: 0 }))
     }
 
     fn wipe(&self, folder: &Path, store: &str) -> Result<()> {
@@ -127,6 +130,7 @@ const NO_POSITION: i64 = -1;
 
 struct RocksDbEngine {
     db: Arc<DB>,
+    options: Arc<SharedOptions>,
     shared: Arc<Shared>,
     position: Option<i64>,
     write_options: WriteOptions,
@@ -206,6 +210,13 @@ fn approximate_entries(db: &DB, position: Option<i64>) -> u64 {
     entries.saturating_sub(u64::from(position.is_some()))
 }
 
+impl RocksDbEngine {
+    fn set_position(&mut self, position: Option<i64>) {
+        self.position = position;
+        self.shared.position.store(position.unwrap_or(NO_POSITION), Ordering::Relaxed);
+    }
+}
+
 impl Engine for RocksDbEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         get(&self.db, &self.shared.store, key)
@@ -241,8 +252,18 @@ impl Engine for RocksDbEngine {
         self.db
             .write_opt(batch, &self.write_options)
             .map_err(|error| self.shared.error("writing to", error))?;
-        self.position = position.or(self.position);
-        self.shared.position.store(self.position.unwrap_or(NO_POSITION), Ordering::Relaxed);
+        self.set_position(position.or(self.position));
+        Ok(())
+    }
+
+    fn ingest(
+        &mut self,
+        changes: &mut dyn Iterator<Item = Change<'_>>,
+        position: i64,
+    ) -> Result<()> {
+        ingest::ingest(&self.db, self.options.database(), changes, position)
+            .map_err(|error| self.shared.error("restoring", error))?;
+        self.set_position(Some(position));
         Ok(())
     }
 

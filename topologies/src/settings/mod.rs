@@ -71,6 +71,7 @@ pub struct KafkaSettings {
     pub group_instance_id: String,
     pub state_dir: PathBuf,
     pub num_stream_threads: usize,
+    pub restore_threads: usize,
     pub processing_guarantee: Guarantee,
     pub commit_interval_ms: u64,
     pub commit_interval_min_ms: u64,
@@ -159,6 +160,7 @@ impl Default for KafkaSettings {
             group_instance_id: String::new(),
             state_dir: engine.state_dir,
             num_stream_threads: engine.num_stream_threads,
+            restore_threads: engine.restore_threads,
             processing_guarantee: match engine.processing_guarantee {
                 ProcessingGuarantee::ExactlyOnceV2 => Guarantee::ExactlyOnceV2,
                 ProcessingGuarantee::AtLeastOnce => Guarantee::AtLeastOnce,
@@ -226,6 +228,7 @@ impl Settings {
             group_instance_id: self.group_instance_id(),
             state_dir: kafka.state_dir.clone(),
             num_stream_threads: kafka.num_stream_threads,
+            restore_threads: kafka.restore_threads,
             processing_guarantee: match kafka.processing_guarantee {
                 Guarantee::ExactlyOnceV2 => ProcessingGuarantee::ExactlyOnceV2,
                 Guarantee::AtLeastOnce => ProcessingGuarantee::AtLeastOnce,
