@@ -1,72 +1,49 @@
 #!/usr/bin/env bash
 # A throw-away Kafka (KRaft) with a schema registry on free loopback ports.
-# usage: cluster.sh start DIR [--nodes 1|3] [--no-registry] [--owner PID]
+# usage: cluster.sh start DIR [--nodes 1|3] [--no-registry] [--users NAME,…] [--owner PID]
 #        cluster.sh stop DIR
 # `start` wants a new or empty DIR, returns when all are ready, and writes DIR/env, to be sourced:
 # KSTREAMS_TEST_BOOTSTRAP, KSTREAMS_TEST_REGISTRY and KSTREAMS_TEST_JAVA_CLASSPATH. Process ids are in DIR/*.pid, logs in
 # DIR/*.log. With --owner the cluster stops by itself when that process is gone, SIGKILL included.
+# With --users there is a second listener, KSTREAMS_TEST_SECURE_BOOTSTRAP, which demands TLS (certificates in KSTREAMS_TEST_TLS)
+# and SASL: each of them has the password NAME-secret, and no rights until ACLs give it some. The first listener may do everything.
 # `stop` kills the processes and removes DIR. KAFKA_HEAP sets the brokers' JVM heap options.
 source "$(dirname "$0")/common.sh"
 source "$SCRIPTS/fetch.sh"
-
-READY_SECONDS=120
+source "$SCRIPTS/processes.sh"
 
 usage() { sed -n '3,4s/^# //p' "$0" >&2; exit 2; }
 
-# A port on which nothing answers, below the range from which the system gives out its own.
-free_port() {
-  local port
-  while :; do
-    port=$((10000 + RANDOM % 20000))
-    [[ " $taken " == *" $port "* ]] && continue
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-  done
-  taken+=" $port"
-  FREE_PORT=$port
-}
-
-# Whether the process of a pid file runs and is ours: a process id may have been given to another.
-alive() {
-  local pid
-  pid=$(cat "$1" 2>/dev/null) || return 1
-  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$DIR"
-}
-
-# spawn NAME COMMAND...: in a session of its own, so that Ctrl-C reaches the tests before it.
-spawn() {
-  local name=$1
-  shift
-  setsid "$@" >"$DIR/$name.log" 2>&1 </dev/null &
-  echo $! >"$DIR/$name.pid"
-  # Otherwise this shell would announce its death.
-  disown
-}
-
-# wait_ready NAME CHECK...: polls until CHECK succeeds; shows the log's end when it never does.
-wait_ready() {
-  local name=$1 deadline=$((SECONDS + READY_SECONDS))
-  shift
-  until "$@"; do
-    if ! alive "$DIR/$name.pid" || [ "$SECONDS" -ge "$deadline" ]; then
-      tail -n 40 "$DIR/$name.log" >&2
-      say "error: $name did not get ready; the end of its log is above"
-      return 1
-    fi
-    sleep 0.2
-  done
-}
-
 kafka_ready() { grep -q 'Kafka Server started' "$DIR/kafka-$1.log"; }
 
-registry_ready() {
-  local status
-  {
-    exec 3<>"/dev/tcp/127.0.0.1/$registry_port" || return 1
-    printf 'GET /apis/ccompat/v7/subjects HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
-    read -r -t 5 status <&3 || status=
-    exec 3>&-
-  } 2>/dev/null
-  [[ $status == *' 200 '* ]]
+registry_ready() { http_ok "127.0.0.1:$registry_port" /apis/ccompat/v7/subjects; }
+
+# An authority in tls/ca.pem, a certificate for this machine in tls/server.pem (its key in server.key), and another authority,
+# which has signed nothing, in tls/other-ca.pem.
+make_certificates() {
+  local folder=$DIR/tls name
+  mkdir "$folder"
+  for name in ca other-ca; do
+    openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=Test $name" \
+      -keyout "$folder/$name.key" -out "$folder/$name.pem"
+  done
+  openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout "$folder/server.key" -out "$folder/server.csr"
+  openssl x509 -req -in "$folder/server.csr" -CA "$folder/ca.pem" -CAkey "$folder/ca.key" -CAcreateserial -days 30 \
+    -extfile <(echo 'subjectAltName=DNS:localhost,IP:127.0.0.1') -out "$folder/server.pem"
+  cat "$folder/server.key" "$folder/server.pem" >"$folder/keystore.pem"
+}
+
+# Fills `scram` with what the storage tool is told of the users, and writes what a broker is told.
+secure_properties() {
+  local user plain='' module=org.apache.kafka.common.security mechanism
+  for user in ${users//,/ }; do
+    plain+=" user_$user=\"$user-secret\""
+    for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
+      scram+=(--add-scram "$mechanism=[name=$user,password=$user-secret]")
+    done
+  done
+  sed -e "s|@TLS@|$DIR/tls|g" -e "s|@PLAIN@|$module.plain.PlainLoginModule required$plain|" \
+    "$ROOT/tests/cluster/secure.properties"
 }
 
 write_properties() {
@@ -75,11 +52,16 @@ write_properties() {
     -e "s|@CONTROLLER_PORT@|${controller_ports[node]}|g" -e "s|@VOTERS@|$voters|g" \
     -e "s|@DATA@|$DIR/data-$node|g" -e "s|@REPLICAS@|$replicas|g" -e "s|@IN_SYNC@|$in_sync|g" \
     "$ROOT/tests/cluster/server.properties" >"$DIR/kafka-$node.properties"
+  [ -n "$users" ] || return 0
+  sed -i -e "s|^listeners=.*|&,SASL_SSL://127.0.0.1:${secure_ports[node]}|" \
+    -e "s|^advertised.listeners=.*|&,SASL_SSL://localhost:${secure_ports[node]}|" \
+    -e 's|^listener.security.protocol.map=.*|&,SASL_SSL:SASL_SSL|' "$DIR/kafka-$node.properties"
+  cat "$DIR/secure.properties" >>"$DIR/kafka-$node.properties"
 }
 
 start_kafka() {
-  local node java voters='' bootstrap=''
-  local -a ports controller_ports
+  local node java voters='' bootstrap='' secure=''
+  local -a ports controller_ports secure_ports scram=()
   local -a jvm=(-Djava.awt.headless=true "-Dlog4j2.configurationFile=$ROOT/tests/cluster/log4j2.properties"
     -cp "$DIST/kafka/*")
   java=$(java_command)
@@ -88,11 +70,18 @@ start_kafka() {
     free_port && controller_ports[node]=$FREE_PORT
     voters+=${voters:+,}$node@127.0.0.1:${controller_ports[node]}
     bootstrap+=${bootstrap:+,}127.0.0.1:${ports[node]}
+    free_port && secure_ports[node]=$FREE_PORT
+    secure+=${secure:+,}localhost:${secure_ports[node]}
   done
+  if [ -n "$users" ]; then
+    make_certificates 2>"$DIR/certificates.log" || { cat "$DIR/certificates.log" >&2; return 1; }
+    secure_properties >"$DIR/secure.properties"
+    printf 'export KSTREAMS_TEST_SECURE_BOOTSTRAP=%q KSTREAMS_TEST_TLS=%q\n' "$secure" "$DIR/tls" >>"$DIR/env"
+  fi
   for node in $(seq "$nodes"); do
     write_properties "$node"
     "$java" -Xmx128m -XX:TieredStopAtLevel=1 "${jvm[@]}" kafka.tools.StorageTool format \
-      --cluster-id 4L6g3nShT-eMCtK--X86sw --config "$DIR/kafka-$node.properties" \
+      --cluster-id 4L6g3nShT-eMCtK--X86sw --config "$DIR/kafka-$node.properties" "${scram[@]}" \
       >"$DIR/format-$node.log" 2>&1 || { tail -n 20 "$DIR/format-$node.log" >&2; return 1; }
     # shellcheck disable=SC2086  # the heap options are several words
     spawn "kafka-$node" "$java" $heap -XX:+UseG1GC "${jvm[@]}" kafka.Kafka "$DIR/kafka-$node.properties"
@@ -128,30 +117,20 @@ start() {
   [ "$registry" = no ] || wait_ready registry registry_ready
 }
 
-# Whether the process of a pid file runs and is not this one: `watch` becomes `stop` in the end.
-alive_other() { [ "$(cat "$1")" != $$ ] && alive "$1"; }
-
-# Data is thrown away, so nothing is gained by an orderly shutdown: SIGKILL, then wait. Each process
-# leads a group of its own, which goes with it.
 stop() {
-  local file
   [ -f "$DIR/env" ] || die "found no cluster in \"$DIR\"; it is made by \`cluster.sh start DIR\`"
-  for file in "$DIR"/*.pid; do
-    if alive_other "$file"; then kill -KILL -- "-$(cat "$file")" 2>/dev/null || :; fi
-  done
-  for file in "$DIR"/*.pid; do
-    while alive_other "$file"; do sleep 0.05; done
-  done
+  kill_all
   rm -rf "$DIR"
 }
 
 [ $# -ge 2 ] || usage
-command=$1 DIR=$(realpath -m "$2") nodes=1 registry=yes owner='' taken=''
+command=$1 DIR=$(realpath -m "$2") nodes=1 registry=yes users='' owner=''
 shift 2
 while [ $# -gt 0 ]; do
   case $1 in
     --nodes) nodes=${2:?} && shift ;;
     --no-registry) registry=no ;;
+    --users) users=${2:?} && shift ;;
     --owner) owner=${2:?} && shift ;;
     *) usage ;;
   esac

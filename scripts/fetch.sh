@@ -67,6 +67,7 @@ fetch_prometheus() {
     KSTREAMS_TEST_PROMETHEUS=$(dirname "$(command -v prometheus)")
   else
     version=$(apt-cache policy prometheus | sed -n 's/^ *Candidate: //p')
+    # shellcheck disable=SC2016  # a command to type
     [ -n "$version" ] || die 'found no package "prometheus"; try `apt-get update`'
     folder=$CACHE/prometheus/$version
     if [ ! -x "$folder/usr/bin/promtool" ]; then

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Finds what a target needs on this machine and installs what is missing.
-# usage: setup.sh run|rocksdb|test       (each needs what the one before it needs, and more)
+# usage: setup.sh run|rocksdb|cluster|test       (each needs what the one before it needs, and more)
 # Installs with apt-get as root or with passwordless sudo. Otherwise names everything that is
 # missing in one message and ends with status 1.
 source "$(dirname "$0")/common.sh"
 
-TARGET=${1:?usage: setup.sh run|rocksdb|test}
+TARGET=${1:?usage: setup.sh run|rocksdb|cluster|test}
 JAVA_MINIMUM=17
 
 # Debian's and Ubuntu's releases carry different versions; take the first that this one has.
@@ -53,6 +53,8 @@ find_missing() {
   [ "$TARGET" = rocksdb ] && return
   need "a JDK, $JAVA_MINIMUM or newer" java have_java
   need 'Maven (mvn)' maven have mvn
+  [ "$TARGET" = cluster ] && return
+  need 'OpenSSL (openssl)' openssl have openssl
   need 'ClickHouse (clickhouse-server, or what it links to)' clickhouse-common have_clickhouse
   need 'Python 3 with venv and pip' python3-venv python3 -c 'import venv, ensurepip'
 }
@@ -94,11 +96,11 @@ describe_missing() {
 }
 
 case $TARGET in
-  run | rocksdb | test) ;;
-  *) die "found target \"$TARGET\", wanted run, rocksdb or test" ;;
+  run | rocksdb | cluster | test) ;;
+  *) die "found target \"$TARGET\", wanted run, rocksdb, cluster or test" ;;
 esac
 find_rust
-if [ "$TARGET" = test ] && ! knows_prometheus >/dev/null 2>&1 && may_install; then apt_get update; fi
+if [[ $TARGET == cluster || $TARGET == test ]] && ! knows_prometheus >/dev/null 2>&1 && may_install; then apt_get update; fi
 find_missing
 [ "${#missing[@]}" = 0 ] && exit 0
 may_install || die "missing on this machine:$(describe_missing)"

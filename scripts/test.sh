@@ -47,7 +47,9 @@ tests=(--release --workspace --features broker-tests --no-fail-fast)
 # First the build, so that the services do not wait for it, and failures of either stand apart.
 supervise cargo test "${tests[@]}" --no-run
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/kstreams-test.XXXXXX")
-supervise "$SCRIPTS/cluster.sh" start "$WORK" --owner $$
+# Users of the listener that demands a login: one without rights, and one for each topology.
+users=nobody,manager-assignment,contractor-access,hr-documents,notifications,notification-delivery,audit-fanout
+supervise "$SCRIPTS/cluster.sh" start "$WORK" --users "$users" --owner $$
 # shellcheck source=/dev/null
 source "$WORK/env"
 # Tests make their temporary folders here; they go with the cluster, even if this script is killed.
