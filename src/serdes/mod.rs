@@ -12,6 +12,7 @@ mod memory_registry;
 mod primitive;
 mod registry;
 pub mod schema;
+mod tls;
 mod windowed;
 pub mod wire;
 
@@ -31,6 +32,7 @@ pub use primitive::{DefaultSerde, option_serde};
 pub use registry::{
     FULL_TRANSITIVE, HttpRegistry, RegisteredSchema, RegistryConfig, SchemaRegistry,
 };
+pub use tls::tls_config;
 pub use windowed::WindowedSerdes;
 
 /// Whether a serializer wrote bytes or stands for Kafka's null.

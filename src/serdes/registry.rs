@@ -7,6 +7,7 @@
 //! Source: <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>; Apicurio's `ccompat/v7` where it
 //! differs. Left out on purpose: schema references, and formats other than Avro.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, header};
 
+use super::tls::tls_config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::{Clock as _, SystemClock};
 
@@ -71,6 +73,10 @@ pub struct RegistryConfig {
     pub urls: Vec<String>,
     /// User and password (`basic.auth.user.info`).
     pub basic_auth: Option<(String, String)>,
+    /// Token of the header `Authorization: Bearer` (`bearer.auth.token`), where there is no user.
+    pub bearer_token: Option<String>,
+    /// PEM file with the authorities to trust; the system's where none is given.
+    pub ca_file: Option<PathBuf>,
     /// Until when one request must be answered; 5 s by default.
     pub request_timeout: Duration,
 }
@@ -81,6 +87,8 @@ impl RegistryConfig {
         Self {
             urls: urls.split(',').map(|url| url.trim().to_owned()).collect(),
             basic_auth: None,
+            bearer_token: None,
+            ca_file: None,
             request_timeout: Duration::from_secs(5),
         }
     }
@@ -114,7 +122,7 @@ impl HttpRegistry {
     /// A client; nothing is sent yet.
     ///
     /// # Errors
-    /// `Invalid` where an address is missing or is not `http://…` or `https://…`.
+    /// `Invalid` where an address is missing or is not `http://…` or `https://…`, or the authorities cannot be read.
     pub fn new(config: RegistryConfig) -> Result<Self> {
         let urls: Vec<String> =
             config.urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
@@ -125,20 +133,19 @@ impl HttpRegistry {
                 config.urls.join(",")
             )));
         }
+        let tls = tls_config(config.ca_file.as_deref())
+            .map_err(|error| error.context("schema registry"))?;
         let agent = Agent::config_builder()
             .timeout_global(Some(config.request_timeout))
             .http_status_as_error(false)
-            .tls_config(
-                ureq::tls::TlsConfig::builder()
-                    .provider(ureq::tls::TlsProvider::NativeTls)
-                    .root_certs(ureq::tls::RootCerts::PlatformVerifier)
-                    .build(),
-            )
+            .tls_config(tls)
             .build()
             .into();
-        let authorization = config
+        let basic = config
             .basic_auth
             .map(|(user, password)| format!("Basic {}", base64(&format!("{user}:{password}"))));
+        let authorization =
+            basic.or_else(|| config.bearer_token.map(|token| format!("Bearer {token}")));
         for outcome in ["found", "not_found", "refused", "unreachable"] {
             requests("schemas", outcome).increment(0); // zero from the start, for alerts
         }
@@ -241,7 +248,7 @@ fn answer(method: &str, url: &str, mut response: Response<ureq::Body>) -> Result
             Ok(Answer::NotFound)
         }
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Err(Error::fatal(format!(
-            "{method} {url}: {status}: {message}; check the schema registry's user and password"
+            "{method} {url}: {status}: {message}; check the schema registry's user and password, or token"
         ))),
         (StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST, _) => {
             Ok(Answer::Refused(status, message))

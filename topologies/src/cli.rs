@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{ask, clickhouse, dlq, reference, run, schemas, send, topics};
+use crate::commands::{acls, ask, clickhouse, dlq, reference, run, schemas, send, topics};
 use crate::dev::DevArgs;
 use crate::simulate::SimulateArgs;
 
@@ -73,6 +73,8 @@ pub enum Command {
     Waiting(ask::WaitingArgs),
     /// List the documents of finished work
     Paperwork(ask::PaperworkArgs),
+    /// Print the rights that topologies need on a cluster with access control
+    Acls(acls::AclsArgs),
     /// Print the graph of a topology, as Kafka Streams prints it
     Describe {
         /// Its name; all where none is given

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::mask::Mask;
+
 /// Part and who says so → why.
 static BOARD: Mutex<BTreeMap<(String, String), String>> = Mutex::new(BTreeMap::new());
 
@@ -15,7 +17,8 @@ pub fn set(part: &str, who: &str, why: Option<&str>) {
     let key = (part.to_owned(), who.to_owned());
     match why {
         Some(why) => {
-            if board.insert(key, why.to_owned()).is_none() {
+            // Shown to whoever asks: a provider's words may name a recipient.
+            if board.insert(key, Mask::default().text(why).into_owned()).is_none() {
                 tracing::warn!(part, who, why, "degraded");
             }
         }

@@ -1,7 +1,10 @@
 //! What the process tells about itself over HTTP: metrics, health, topology, tasks.
 //!
-//! Served on a thread of its own, so that a stuck stream thread cannot make it silent. Read only, and without access
-//! control: it belongs on loopback. Used by `run` and by `dev`.
+//! Served on a thread of its own, so that a stuck stream thread cannot make it silent. Read only; without a token and TLS
+//! (`access.rs`) it belongs on loopback. Used by `run` and by `dev`.
+
+mod access;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +19,9 @@ use axum::{Json, Router};
 use kstreams::telemetry::Metric;
 use kstreams::{Error, Handle, Result, State, telemetry};
 
+use self::access::Access;
+use self::tls::Connections;
+use crate::settings::HttpSettings;
 use crate::{business, process};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
@@ -111,6 +117,7 @@ pub fn install_metrics() -> Result<PrometheusHandle> {
 pub struct Listener {
     listener: std::net::TcpListener,
     address: SocketAddr,
+    access: Access,
 }
 
 impl Listener {
@@ -128,7 +135,16 @@ impl Listener {
         let listener = std::net::TcpListener::bind(bind).map_err(refuse)?;
         listener.set_nonblocking(true).map_err(refuse)?;
         let address = listener.local_addr().map_err(refuse)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, access: Access::default() })
+    }
+
+    /// Demands what the settings say: a token, TLS.
+    ///
+    /// # Errors
+    /// `Invalid` for a certificate or key that will not do.
+    pub fn secured(mut self, settings: &HttpSettings) -> Result<Self> {
+        self.access = Access::new(settings)?;
+        Ok(self)
     }
 
     /// Where it listens.
@@ -167,21 +183,23 @@ impl HttpServer {
         observed: Vec<Arc<dyn Observed>>,
         more: Router,
     ) -> Result<Self> {
-        let Listener { listener, address } = listener;
+        let Listener { listener, address, access } = listener;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| Error::fatal("cannot start the HTTP listener").with_source(e))?;
         let (stop, stopped) = oneshot::channel();
-        let app = router(metrics.clone(), observed.into()).merge(more);
+        let app = access.guard(router(metrics.clone(), observed.into()).merge(more));
         let serve = async move {
-            let listener = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => listener,
+            let connections = tokio::net::TcpListener::from_std(listener)
+                .and_then(|listener| Connections::new(listener, access.tls));
+            let connections = match connections {
+                Ok(connections) => connections,
                 Err(error) => return tracing::error!(%error, "the HTTP listener ended"),
             };
             tokio::spawn(upkeep(metrics));
             tokio::select! {
-                ended = axum::serve(listener, app) => {
+                ended = axum::serve(connections, app) => {
                     tracing::error!(?ended, "the HTTP listener ended");
                 }
                 // Not a graceful end: an open connection must not hold up the process.
@@ -349,6 +367,50 @@ mod tests {
             panic!("listens twice")
         };
         assert!(error.to_string().contains(&address), "{error}");
+    }
+
+    #[test]
+    fn a_token_is_wanted_for_all_but_health() {
+        let settings = HttpSettings { bearer_token: "t0ken".into(), ..HttpSettings::default() };
+        let listener = Listener::bind("127.0.0.1:0").unwrap().secured(&settings).unwrap();
+        let more = Router::new().route("/query/waiting", get(|| async { "[]" }));
+        let server =
+            HttpServer::serve(listener, install_metrics_again(), Vec::new(), more).unwrap();
+        let status = |path: &str, header: &str| {
+            let mut stream = TcpStream::connect(server.address()).unwrap();
+            write!(stream, "GET {path} HTTP/1.0\r\n{header}\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer[9..12].to_owned()
+        };
+        let good = "Authorization: Bearer t0ken\r\n";
+        for path in ["/metrics", "/tasks", "/query/waiting"] {
+            assert_eq!(status(path, good), "200");
+            for wrong in ["", "Authorization: Bearer t0ke\r\n", "Authorization: Basic t0ken\r\n"] {
+                assert_eq!(status(path, wrong), "401", "{path} {wrong}");
+            }
+        }
+        assert_eq!(status("/health/live", ""), "200");
+        assert_eq!(status("/healthy", ""), "401");
+    }
+
+    #[test]
+    fn a_certificate_that_will_not_do_is_refused_with_its_setting() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "no certificate").unwrap();
+        for (certificate, part) in [
+            (std::path::Path::new("/nonexistent.pem"), "setting http.tls_certificate_file"),
+            (file.path(), "do not fit, wanted a certificate and its own key"),
+        ] {
+            let settings = HttpSettings {
+                tls_certificate_file: certificate.to_owned(),
+                tls_key_file: file.path().to_owned(),
+                ..HttpSettings::default()
+            };
+            let listener = Listener::bind("127.0.0.1:0").unwrap();
+            let Err(error) = listener.secured(&settings) else { panic!("taken") };
+            assert!(error.message().contains(part), "{error}");
+        }
     }
 
     fn install_metrics_again() -> PrometheusHandle {

@@ -1,5 +1,6 @@
 //! `aggregator`: the stream processor of a service aggregator. See [`events`] for the contracts.
 
+pub mod acls;
 pub mod audit_fanout;
 mod business;
 pub mod catalog;
@@ -17,6 +18,7 @@ pub mod hr_documents;
 pub mod http;
 pub mod logging;
 pub mod manager_assignment;
+pub mod mask;
 pub mod notifications;
 mod process;
 pub mod queries;

@@ -171,7 +171,15 @@ fn dead_letters_are_listed_and_shown_decoded() {
     let filter = ["dlq", "list", &topic, "--class", "deserialization_error", "--reason", "null"];
     assert!(text(&program.run(&filter)).ends_with("1 dead letters: 1 deserialization_error\n"));
 
-    let show = |offset: usize| text(&program.run(&["dlq", "show", &format!("{topic}-1@{offset}")]));
+    let place = |offset: usize| format!("{topic}-1@{offset}");
+    let masked = |offset| text(&program.run(&["dlq", "show", &place(offset)]));
+    let good = masked(0);
+    assert!(good.contains("\"email\": \"***\"") && good.contains("\"name\": \"***\""), "{good}");
+    assert!(good.contains("\"region\": \"North\"") && !good.contains("Ada"), "{good}");
+    let garbage = masked(1);
+    assert!(garbage.contains("--personal-data shows them"), "{garbage}");
+    assert!(!garbage.contains("67 61 72 62"), "{garbage}");
+    let show = |offset| text(&program.run(&["dlq", "show", "--personal-data", &place(offset)]));
     let good = show(0);
     for part in [
         "reason   manager_id: found -7",
@@ -226,6 +234,99 @@ fn a_running_topology_tells_about_itself_holds_its_folder_and_stops_in_order() {
     app.signal(Signal::Terminate);
     assert_eq!(app.wait(DEADLINE).code(), Some(0), "{}", app.tail());
     assert!(app.lines().iter().any(|line| line.contains("to=NOT_RUNNING")), "{}", app.tail());
+}
+
+/// A file that scripts/cluster.sh has made for its listener with TLS.
+fn tls(file: &str) -> String {
+    let folder = std::env::var("KSTREAMS_TEST_TLS");
+    format!("{}/{file}", folder.expect("KSTREAMS_TEST_TLS is set by `cluster.sh start … --users`"))
+}
+
+#[test]
+fn over_https_an_instance_answers_those_who_show_the_token() {
+    let program = Program::new();
+    let (ca, other_ca) = (tls("ca.pem"), tls("other-ca.pem"));
+    let ca_setting = format!("http.tls_ca_file={ca}");
+    let settings = [
+        format!("http.tls_certificate_file={}", tls("server.pem")),
+        format!("http.tls_key_file={}", tls("server.key")),
+        ca_setting.clone(),
+        "http.bearer_token=open-sesame".to_owned(),
+    ];
+    let settings: Vec<&str> = settings.iter().flat_map(|one| ["--set", one]).collect();
+    // Two topologies of which each has a part of the answer, in two instances: they ask each other by the same rules.
+    let start = |topology: &str| {
+        let mut command = program.command(&["run", topology]);
+        command.args(&settings).env("KAFKA_STATE_DIR", program.state.path().join(topology));
+        Process::start(command)
+    };
+    let (mut first, mut second) = (start("hr-documents"), start("contractor-access"));
+    let address = |app: &mut Process| {
+        let line = app.wait_for_line("serving /metrics", DEADLINE);
+        line.rsplit_once("address=").unwrap().1.to_owned()
+    };
+    let (instance, other) = (address(&mut first), address(&mut second));
+    first.wait_for_line("to=RUNNING", DEADLINE);
+    second.wait_for_line("to=RUNNING", DEADLINE);
+    assert_ne!(instance, other);
+
+    let ask = |settings: &[&str]| {
+        let mut arguments = vec!["get", "contractor", "7", "--instance", &instance];
+        arguments.extend(settings.iter().flat_map(|one| ["--set", one]));
+        program.run(&arguments)
+    };
+    let token = "http.bearer_token=open-sesame";
+    // Nobody knows contractor 7, and both instances have said so.
+    let text = error(&ask(&[&ca_setting, token]));
+    assert!(text.contains("found nothing about"), "{text}");
+    let text = error(&ask(&[&ca_setting]));
+    assert!(text.contains("wanted the header Authorization: Bearer"), "{text}");
+    let text = error(&ask(&[&ca_setting, "http.bearer_token=open-barley"]));
+    assert!(text.contains("found no valid token") && !text.contains("barley"), "{text}");
+    let text = error(&ask(&[&format!("http.tls_ca_file={other_ca}"), token]));
+    assert!(text.contains("certificate verify failed"), "{text}");
+    let text = error(&ask(&[token]));
+    assert!(text.contains(&format!("GET http://{instance}")), "{text}");
+
+    for mut app in [first, second] {
+        app.signal(Signal::Terminate);
+        assert_eq!(app.wait(DEADLINE).code(), Some(0), "{}", app.tail());
+        assert!(app.lines().iter().all(|line| !line.contains("sesame")), "{}", app.tail());
+    }
+}
+
+#[test]
+fn a_registry_behind_https_is_asked_with_a_user_or_a_token() {
+    let program = Program::new();
+    let mut command = Command::new(test_support::python());
+    command
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/secured_registry.py"))
+        .args([tls("server.pem"), tls("server.key"), registry_url()])
+        // The user and password below by RFC 7617.
+        .args(["Basic YW5uOnMzY3JldA==", "Bearer t0ken-of-ann"]);
+    let mut registry = Process::start(command);
+    let port = registry.wait_for_line("port ", DEADLINE);
+    let url = format!("schema_registry.url=https://localhost:{}", &port["port ".len()..]);
+    let check = |settings: &[&str]| {
+        let mut arguments = vec!["schemas", "list", "--set", &url];
+        arguments.extend(settings.iter().flat_map(|one| ["--set", one]));
+        program.run(&arguments)
+    };
+    let ca = format!("schema_registry.ca_file={}", tls("ca.pem"));
+    let user = "schema_registry.basic_auth_user_info=ann:s3cret";
+    for known in [user, "schema_registry.bearer_auth_token=t0ken-of-ann"] {
+        let output = check(&[&ca, known]);
+        assert!(output.status.success(), "{output:?}");
+        assert!(text(&output).contains("RequestCreated"), "{output:?}");
+    }
+    let wrong = error(&check(&[&ca, "schema_registry.basic_auth_user_info=ann:wrong-word"]));
+    assert!(wrong.contains("401") && wrong.contains("user and password, or token"), "{wrong}");
+    assert!(!wrong.contains("wrong-word"), "{wrong}");
+    let wrong = format!("schema_registry.ca_file={}", tls("other-ca.pem"));
+    let wrong = error(&check(&[&wrong, user]));
+    assert!(wrong.contains("certificate verify failed") && !wrong.contains("s3cret"), "{wrong}");
+    let both = error(&check(&[&ca, user, "schema_registry.bearer_auth_token=t0ken"]));
+    assert!(both.contains("wanted one of both"), "{both}");
 }
 
 #[test]

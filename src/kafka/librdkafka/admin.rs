@@ -12,7 +12,7 @@ use super::client::{Client, ErrorText, c_string, millis, text_of};
 use super::config::ClientSettings;
 use super::partitions::{self, PartitionList};
 use super::queue::Queue;
-use super::{error, groups};
+use super::{error, groups, topics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{Admin, ClusterHealth, GroupMember, NewTopic, TopicDescription};
@@ -40,7 +40,7 @@ impl Drop for Answer {
 }
 
 /// A C object that is freed on drop.
-struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
+pub(super) struct Owned<T>(pub(super) *mut T, pub(super) unsafe extern "C" fn(*mut T));
 
 impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
@@ -80,6 +80,7 @@ impl ClusterAdmin {
         timeout: Duration,
         mut show: impl FnMut(String, &[ffi::rd_kafka_metadata_partition]),
     ) -> Result<usize> {
+        self.client.reach(timeout)?;
         let mut metadata = ptr::null();
         // SAFETY: the handle lives; the answer is read while it lives and then freed once; its arrays have the lengths
         // given beside them.
@@ -113,6 +114,7 @@ impl ClusterAdmin {
         timeout: Duration,
         send: impl FnOnce(*const ffi::rd_kafka_AdminOptions_t, *mut ffi::rd_kafka_queue_t),
     ) -> Result<Answer> {
+        self.client.reach(timeout).map_err(|error| error.context(attempted))?;
         let mut text = ErrorText::default();
         // SAFETY: handle and queue live; options are copied by the request; the text buffer has the given size.
         let event = unsafe {
@@ -198,6 +200,11 @@ impl Admin for ClusterAdmin {
     ) -> Result<BTreeMap<String, TopicDescription>> {
         let (_, mut all) = self.cluster(timeout)?;
         all.retain(|name, _| topics.contains(&name.as_str()));
+        let absent: Vec<&str> =
+            topics.iter().copied().filter(|topic| !all.contains_key(*topic)).collect();
+        if !absent.is_empty() {
+            topics::check_visible(self, &absent, timeout)?;
+        }
         Ok(all)
     }
 

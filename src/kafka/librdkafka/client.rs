@@ -7,18 +7,23 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::bindings as ffi;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr, RDKafkaType};
 
-use super::partitions;
+use super::config::ADMIN_ROLE;
+use super::{error, partitions};
 use crate::error::{Error, Result};
 use crate::ids::TopicPartition;
+use crate::time::{Clock as _, SystemClock};
 
 /// Faults kept until somebody asks; older ones are dropped (they were logged).
 const FAULTS_MAX: usize = 16;
+/// Between two looks at what brokers say to the first connection.
+const REACH_STEP: Duration = Duration::from_millis(50);
 
 /// A fault that librdkafka tells about the client as a whole.
 #[derive(Debug, Clone)]
@@ -77,6 +82,34 @@ pub(super) struct Client {
     rk: *mut ffi::rd_kafka_t,
     inbox: Arc<Mutex<Inbox>>,
     bootstrap: String,
+    /// What a refused connection is told with: no secrets.
+    security: Security,
+    reached: AtomicBool,
+}
+
+/// Settings of the first connection, as errors tell them.
+struct Security {
+    user: String,
+    mechanism: String,
+    authority: String,
+}
+
+impl Security {
+    fn of(properties: &BTreeMap<String, String>) -> Self {
+        let first = |names: &[&str], otherwise: &str| {
+            let found = names.iter().find_map(|name| properties.get(*name));
+            found.cloned().unwrap_or_else(|| otherwise.to_owned())
+        };
+        Self {
+            user: first(&["sasl.username"], ""),
+            mechanism: first(&["sasl.mechanism", "sasl.mechanisms"], "no mechanism"),
+            authority: first(&["ssl.ca.location"], "the system's"),
+        }
+    }
+
+    fn has_callbacks(&self) -> bool {
+        self.mechanism.eq_ignore_ascii_case("OAUTHBEARER")
+    }
 }
 
 // SAFETY: "librdkafka is completely thread-safe" (rdkafka.h); the inbox is behind a lock.
@@ -91,6 +124,7 @@ impl Client {
     /// `Invalid` for a property that librdkafka does not know or refuses.
     pub(super) fn new(kind: RDKafkaType, properties: &BTreeMap<String, String>) -> Result<Self> {
         let conf = Conf::new(properties)?;
+        let security = Security::of(properties);
         let inbox = Arc::new(Mutex::new(Inbox::default()));
         let mut text = ErrorText::default();
         // SAFETY: `conf` is a live configuration, which rd_kafka_new takes over when it succeeds. The opaque points into
@@ -99,6 +133,7 @@ impl Client {
             ffi::rd_kafka_conf_set_opaque(conf.0, Arc::as_ptr(&inbox).cast_mut().cast());
             ffi::rd_kafka_conf_set_log_cb(conf.0, Some(on_log));
             ffi::rd_kafka_conf_set_error_cb(conf.0, Some(on_error));
+            ffi::rd_kafka_conf_enable_sasl_queue(conf.0, security.has_callbacks().into());
             if kind == RDKafkaType::RD_KAFKA_CONSUMER {
                 ffi::rd_kafka_conf_set_rebalance_cb(conf.0, Some(on_rebalance));
             } else {
@@ -112,11 +147,71 @@ impl Client {
             ffi::rd_kafka_new(kind, conf.0, text.as_mut_ptr(), ErrorText::SIZE)
         };
         if rk.is_null() {
-            return Err(Error::invalid(format!("cannot make a Kafka client: {}", text.get())));
+            let Security { authority, .. } = &security;
+            return Err(Error::invalid(format!(
+                "cannot make a Kafka client: {}; ssl.ca.location is {authority}, wanted a readable PEM file where it is used",
+                text.get()
+            )));
         }
         std::mem::forget(conf); // taken over by the handle
         let bootstrap = properties.get("bootstrap.servers").cloned().unwrap_or_default();
-        Ok(Self { rk, inbox, bootstrap })
+        let client = Self { rk, inbox, bootstrap, security, reached: AtomicBool::new(false) };
+        if client.security.has_callbacks() {
+            // Tokens are made on librdkafka's own thread: a call that waits for a broker polls nothing meanwhile.
+            // SAFETY: the handle lives; the error object is taken over.
+            let failure = unsafe { ffi::rd_kafka_sasl_background_callbacks_enable(rk) };
+            if let Some(failure) = error::Failure::take(failure) {
+                return Err(failure.into_error("cannot make login tokens"));
+            }
+        }
+        Ok(client)
+    }
+
+    /// Waits until a broker has let this client in; at once where one has before.
+    ///
+    /// # Errors
+    /// `Fatal` as soon as a broker refuses the login or shows a certificate that is not trusted: no waiting mends that.
+    /// `Retriable` where none answers within `timeout`.
+    pub(super) fn reach(&self, timeout: Duration) -> Result<()> {
+        let clock = SystemClock::default();
+        let deadline = clock.monotonic() + timeout;
+        while !self.reached.load(Ordering::Relaxed) {
+            // SAFETY: the handle lives; the text is freed once, by the function for it.
+            let is_in = unsafe {
+                // Known from the first metadata, and so after TLS and login.
+                let id = ffi::rd_kafka_clusterid(self.rk, millis(REACH_STEP));
+                ffi::rd_kafka_mem_free(self.rk, id.cast());
+                !id.is_null()
+            };
+            self.reached.store(is_in, Ordering::Relaxed);
+            self.serve();
+            let refusal = self.inbox().faults.iter().find_map(|fault| self.refusal(fault));
+            match refusal.filter(|_| !is_in) {
+                Some(error) => return Err(error),
+                None if !is_in && clock.monotonic() >= deadline => {
+                    return Err(self.unreachable(timeout));
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What a broker's refusal means: what was found, wanted, and what to do.
+    fn refusal(&self, fault: &Fault) -> Option<Error> {
+        let Security { user, mechanism, authority } = &self.security;
+        let (bootstrap, text) = (&self.bootstrap, &fault.text);
+        match fault.code {
+            Code::Authentication | Code::SaslAuthenticationFailed => Some(Error::fatal(format!(
+                "the brokers at \"{bootstrap}\" refuse the login of user \"{user}\" with {mechanism}: wanted a user, password and \
+                 mechanism that they know; correct sasl.username, sasl.password or sasl.mechanism: {text}"
+            ))),
+            Code::SSL if text.contains("certificate verify failed") => Some(Error::fatal(format!(
+                "a broker at \"{bootstrap}\" shows a certificate that no trusted authority has signed for its name: trusted is \
+                 {authority}, wanted the authority of the brokers; correct ssl.ca.location: {text}"
+            ))),
+            _ => None,
+        }
     }
 
     /// The raw handle, valid as long as `self`.
@@ -276,8 +371,11 @@ unsafe extern "C" fn on_log(
     let client =
         if rk.is_null() { String::new() } else { text_of(unsafe { ffi::rd_kafka_name(rk) }) };
     let (facility, text) = (text_of(facility), text_of(text));
-    // Syslog levels. What librdkafka calls an error (a lost connection) it also repairs: a warning here.
+    // Syslog levels. What librdkafka calls an error (a lost connection) it also repairs: a warning here. Whoever asks an
+    // administration client waits for the answer, and is told why none comes.
+    let is_told = level <= 4 && client.contains(&format!("-{ADMIN_ROLE}#"));
     match level {
+        ..=4 if is_told => tracing::debug!(target: "librdkafka", client, facility, "{text}"),
         ..=4 => tracing::warn!(target: "librdkafka", client, facility, "{text}"),
         5..=6 => tracing::info!(target: "librdkafka", client, facility, "{text}"),
         _ => tracing::debug!(target: "librdkafka", client, facility, "{text}"),

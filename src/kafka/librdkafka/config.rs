@@ -98,6 +98,8 @@ const DEFAULT_PRODUCER: &[(&str, &str)] = &[
     ("queue.buffering.max.kbytes", "32768"),
     ("compression.type", "lz4"),
 ];
+/// The end of the `client.id` of administration clients.
+pub(super) const ADMIN_ROLE: &str = "admin";
 /// Short: a dead writer's open transaction holds back every reader until it times out.
 const TRANSACTION_TIMEOUT_MS: &str = "10000";
 
@@ -207,7 +209,7 @@ impl ClientSettings {
 
     /// Properties of the admin client.
     pub(super) fn admin_properties(&self) -> Properties {
-        let mut properties = self.base("admin");
+        let mut properties = self.base(ADMIN_ROLE);
         extend(&mut properties, &self.common);
         properties
     }

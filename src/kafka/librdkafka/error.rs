@@ -123,7 +123,18 @@ pub(super) fn from_code(code: Code, attempted: &str, detail: &str) -> Error {
 /// As [`from_code`], where the situation decides the kind.
 pub(super) fn with_kind(kind: ErrorKind, code: Code, attempted: &str, detail: &str) -> Error {
     let detail = if detail.is_empty() { code.to_string() } else { detail.to_owned() };
-    Error::new(kind, format!("{attempted}: {detail} ({code:?})"))
+    Error::new(kind, format!("{attempted}: {detail} ({code:?}){}", advice(code)))
+}
+
+/// What to do about a code, where that is always the same.
+fn advice(code: Code) -> &'static str {
+    match code {
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::ClusterAuthorizationFailed => "; wanted an ACL that allows it to this user",
+        _ => "",
+    }
 }
 
 /// `Ok` for "no error", else [`from_code`].

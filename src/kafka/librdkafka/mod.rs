@@ -16,6 +16,7 @@ mod mock;
 mod partitions;
 mod producer;
 mod queue;
+mod topics;
 
 use std::sync::Arc;
 

@@ -85,7 +85,7 @@ fn report(question: &Question, args: &AskArgs, settings: &Settings) -> Result<Re
             "found no address to ask, wanted that of a running instance; give --instance HOST:PORT or set http.advertised",
         ));
     }
-    let answer = ask(instance, question)?;
+    let answer = ask(instance, question, &settings.http)?;
     let good = answer.get("incomplete").is_none();
     let text = match args.json {
         true => format!("{answer:#}\n"),

@@ -9,7 +9,7 @@ use kstreams::kafka::{Consumer, ConsumerPurpose, KafkaClients as _, StartOffset}
 use kstreams::{Clock, Error, Result, SystemClock, TopicPartition};
 
 use super::Report;
-use super::letter::Letter;
+use super::letter::{Letter, Personal};
 use crate::catalog;
 use crate::settings::Settings;
 
@@ -40,6 +40,9 @@ pub enum DlqCommand {
         #[command(flatten)]
         #[expect(missing_docs, reason = "as above")]
         filter: FilterArgs,
+        /// Show names, telephone numbers, e-mail addresses, and bytes that nobody can read
+        #[arg(long)]
+        personal_data: bool,
     },
 }
 
@@ -67,7 +70,10 @@ impl FilterArgs {
 pub(super) fn execute(command: &DlqCommand, settings: &Settings) -> Result<Report> {
     match command {
         DlqCommand::List { topics, filter } => list(topics, filter, settings),
-        DlqCommand::Show { place, filter } => show(place, filter, settings),
+        DlqCommand::Show { place, filter, personal_data } => {
+            let data = if *personal_data { Personal::Shown } else { Personal::Hidden };
+            show(place, filter, data, settings)
+        }
     }
 }
 
@@ -87,7 +93,7 @@ fn list(names: &[String], filter: &FilterArgs, settings: &Settings) -> Result<Re
     Ok(Report::good(text))
 }
 
-fn show(place: &str, filter: &FilterArgs, settings: &Settings) -> Result<Report> {
+fn show(place: &str, filter: &FilterArgs, data: Personal, settings: &Settings) -> Result<Report> {
     let schemas = super::schema_cache(settings)?;
     let one = one_letter(place);
     let letters = match &one {
@@ -110,7 +116,7 @@ fn show(place: &str, filter: &FilterArgs, settings: &Settings) -> Result<Report>
             "found no dead letter at {place}; `aggregator dlq list` shows those there are"
         )));
     }
-    let texts: Vec<String> = letters.iter().map(|letter| letter.details(&schemas)).collect();
+    let texts: Vec<String> = letters.iter().map(|letter| letter.details(&schemas, data)).collect();
     Ok(Report::good(texts.join("\n")))
 }
 

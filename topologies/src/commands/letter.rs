@@ -6,6 +6,8 @@ use kstreams::dlq::ErrorHeaders;
 use kstreams::serdes::{SchemaCache, decode_json};
 use kstreams::{RawRecord, TopicPartition};
 
+use crate::mask::{Mask, personal};
+
 /// Bytes of a hex dump; the rest is counted only.
 const DUMP_BYTES_MAX: usize = 1024;
 /// Bytes on a line of a hex dump.
@@ -13,6 +15,24 @@ const DUMP_LINE: usize = 16;
 /// Letters of a reason on a line of the list.
 const REASON_MAX: usize = 160;
 const ERROR_PREFIX: &str = "__streams.errors.";
+
+/// Whether personal data is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Personal {
+    /// Names, addresses and numbers are hidden, and so are bytes of which nobody knows what they are.
+    Hidden,
+    /// Everything is shown.
+    Shown,
+}
+
+impl Personal {
+    fn text(self, text: &str) -> String {
+        match self {
+            Self::Hidden => Mask::default().text(text).into_owned(),
+            Self::Shown => text.to_owned(),
+        }
+    }
+}
 
 /// A record of a dead-letter topic.
 pub(super) struct Letter {
@@ -53,21 +73,22 @@ impl Letter {
 
     /// Everything on one line.
     pub(super) fn line(&self) -> String {
-        let reason: String = self.reason().chars().take(REASON_MAX).collect();
+        let reason = Personal::Hidden.text(self.reason());
+        let reason: String = reason.chars().take(REASON_MAX).collect();
         let reason = reason.replace(['\n', '\r'], " ");
         let (place, source, class) = (self.place(), self.source(), self.class());
         format!("{place} {} {class} from {source}: {reason}", date_time(self.failed_at()))
     }
 
     /// Everything, on several lines.
-    pub(super) fn details(&self, schemas: &SchemaCache) -> String {
+    pub(super) fn details(&self, schemas: &SchemaCache, data: Personal) -> String {
         let part = |name| self.errors.get(name).unwrap_or("?");
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
             let _ = writeln!(text, "  {name:<9}{value}");
         };
         line("failed", &date_time(self.failed_at()));
-        line("reason", self.reason());
+        line("reason", &data.text(self.reason()));
         let stage =
             format!("{}, stage {}, attempt {}", self.class(), part("stage"), part("attempt"));
         line("class", &stage);
@@ -82,20 +103,24 @@ impl Letter {
         line("where", &node);
         let known = |key: &str| key.starts_with(ERROR_PREFIX);
         for header in self.record.headers.iter().filter(|header| !known(&header.key)) {
-            line("header", &format!("{} = {}", header.key, plain(header.value.as_deref())));
+            let text = format!("{} = {}", header.key, plain(header.value.as_deref()));
+            line("header", &data.text(&text));
         }
-        line("key", &plain(self.record.key.as_deref()));
-        let (about, body) = value(self.record.value.as_deref(), schemas);
+        line("key", &data.text(&plain(self.record.key.as_deref())));
+        let (about, body) = value(self.record.value.as_deref(), schemas, data);
         line("value", &about);
         format!("{}\n{text}{body}", self.place())
     }
 }
 
 /// What is to be said about a value, and the value.
-fn value(value: Option<&[u8]>, schemas: &SchemaCache) -> (String, String) {
+fn value(value: Option<&[u8]>, schemas: &SchemaCache, data: Personal) -> (String, String) {
     let Some(bytes) = value else { return ("null".to_owned(), String::new()) };
     match decode_json(schemas, bytes) {
-        Ok(frame) => {
+        Ok(mut frame) => {
+            if data == Personal::Hidden {
+                personal(&mut frame.value);
+            }
             let mut about =
                 format!("{} bytes, {} (schema id {})", bytes.len(), frame.name, frame.schema_id);
             if frame.trailing_bytes > 0 {
@@ -104,7 +129,13 @@ fn value(value: Option<&[u8]>, schemas: &SchemaCache) -> (String, String) {
             let json = format!("{:#}", frame.value);
             (about, json.lines().map(|line| format!("    {line}\n")).collect())
         }
-        Err(error) => (format!("{} bytes; {error}", bytes.len()), hex_dump(bytes)),
+        Err(error) => {
+            let about = format!("{} bytes; {}", bytes.len(), data.text(&error.to_string()));
+            match data {
+                Personal::Hidden => (about + "; --personal-data shows them", String::new()),
+                Personal::Shown => (about, hex_dump(bytes)),
+            }
+        }
     }
 }
 

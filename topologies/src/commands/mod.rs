@@ -1,5 +1,6 @@
 //! What the commands do. Each returns what it has to say; `main` prints it.
 
+pub mod acls;
 pub mod ask;
 pub mod clickhouse;
 pub mod dlq;
@@ -13,6 +14,7 @@ pub mod topics;
 
 use std::sync::Arc;
 
+use kstreams::kafka::KafkaClients as _;
 use kstreams::kafka::librdkafka::LibrdkafkaClients;
 use kstreams::serdes::{HttpRegistry, SchemaCache, SchemaRegistry};
 use kstreams::{Error, ErrorKind, Result, SystemClock};
@@ -47,7 +49,13 @@ pub fn execute(
 ) -> Result<Report> {
     let loaded = Loaded::load(&cli.layers.config, environment, &cli.layers.flags())?;
     let settings = &loaded.settings;
-    logging::init(&log_settings(&cli.command, &loaded))?;
+    logging::init(&log_settings(&cli.command, &loaded), loaded.mask())?;
+    let done = do_command(cli, &loaded);
+    done.map_err(|error| about_rights(error, settings)).map_err(|error| loaded.mask().error(error))
+}
+
+fn do_command(cli: &Cli, loaded: &Loaded) -> Result<Report> {
+    let settings = &loaded.settings;
     let nothing = |()| Report::good(String::new());
     match &cli.command {
         Command::Run(args) => run::run(args, settings).map(nothing),
@@ -63,6 +71,7 @@ pub fn execute(
         Command::Get(command) => ask::get(command, settings),
         Command::Waiting(args) => ask::waiting(args, settings),
         Command::Paperwork(args) => ask::paperwork(args, settings),
+        Command::Acls(args) => acls::execute(args, settings),
         Command::Describe { topology } => describe(topology.as_ref(), settings),
         Command::Metrics => Ok(Report::good(metrics::page())),
         Command::Config => Ok(Report::good(loaded.show())),
@@ -103,10 +112,35 @@ fn schema_cache(settings: &Settings) -> Result<Arc<SchemaCache>> {
     Ok(SchemaCache::new(registry(settings)?, Arc::new(SystemClock::default())))
 }
 
+/// Checks that topics are there before something is written to them: a producer would wait for them in silence.
+///
+/// # Errors
+/// `Invalid` for one that is missing, `Fatal` where the brokers refuse us, `Retriable` where none answers.
+pub(crate) fn check_topics(settings: &Settings, topics: &[&str]) -> Result<()> {
+    let found = clients(settings)?.admin()?.describe_topics(topics, settings.request_timeout())?;
+    match topics.iter().find(|topic| !found.contains_key(**topic)) {
+        None => Ok(()),
+        Some(missing) => Err(Error::invalid(format!(
+            "found no topic \"{missing}\", wanted it to write to; run `aggregator topics apply`"
+        ))),
+    }
+}
+
 /// For commands that need the graph but no registry.
 fn memory_schemas() -> Result<Arc<SchemaCache>> {
     let registry = Arc::new(events::memory_registry()?);
     Ok(SchemaCache::new(registry, Arc::new(SystemClock::default())))
+}
+
+/// Says where the rights can be had that a broker misses. Its code stands in the message, by librdkafka's name.
+fn about_rights(error: Error, settings: &Settings) -> Error {
+    if !error.message().contains("AuthorizationFailed") {
+        return error;
+    }
+    let user = settings.client.get("sasl.username").map_or("NAME", String::as_str);
+    let advice =
+        format!("; `aggregator acls --principal User:{user}` prints those that are needed");
+    Error::new(error.kind(), error.message().to_owned() + &advice)
 }
 
 /// Says what to do about a registry that does not answer.

@@ -48,7 +48,7 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
     // First, because the clients tell the group where this instance can be asked.
     let listener = match settings.http.bind.as_str() {
         "" => None,
-        bind => Some(Listener::bind(bind)?),
+        bind => Some(Listener::bind(bind)?.secured(&settings.http)?),
     };
     if let Some(listener) = &listener {
         settings.http.bind = listener.address().to_string();
@@ -153,7 +153,8 @@ fn launch_sink(sink: Sink, handle: SinkHandle, inbox: Sender<Ended>) -> Result<(
 /// Answers questions with what runs here, and the other instances of every topology.
 fn query_service(running: &[Running], settings: &Settings) -> Result<QueryService> {
     let handles = running.iter().map(|one| (one.name.clone(), one.handle.clone()));
-    let peers = Peers::new(Some(super::clients(settings)?), settings.request_timeout());
+    let clients = Some(super::clients(settings)?);
+    let peers = Peers::new(clients, &settings.http, settings.request_timeout())?;
     Ok(QueryService::new(handles, |topology| settings.application_id(topology), peers))
 }
 

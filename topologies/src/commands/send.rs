@@ -105,6 +105,7 @@ fn write<T: TopicEvent>(
     if serde.serializer().serialize(T::TOPIC, &event, &mut value)? == Encoded::Null {
         return Err(Error::fatal(format!("{event_type} became null")));
     }
+    super::check_topics(settings, &[T::TOPIC])?;
     let timeout = settings.request_timeout();
     let mut producer = super::clients(settings)?.producer(None)?;
     let topic = producer.topic(T::TOPIC)?;

@@ -19,7 +19,7 @@ use kstreams::{
 use crate::catalog::{CATALOG, TopologySpec};
 use crate::http::{self, HttpServer, Listener, Observed, Running};
 use crate::queries::{self, Peers, QueryService};
-use crate::settings::{Guarantee, Settings};
+use crate::settings::{Guarantee, HttpSettings, Settings};
 use crate::signals::Signals;
 use crate::simulate::{Sent, Surroundings, WorldSettings, run_traffic};
 use crate::{events, manager_assignment, topics};
@@ -157,7 +157,7 @@ impl Session {
         }
         let observed = running.iter().map(|one| Arc::new(one.clone()) as Arc<dyn Observed>);
         let handles = running.iter().map(|one| (one.name.clone(), one.handle.clone()));
-        let nobody_else = Peers::new(None, settings.request_timeout());
+        let nobody_else = Peers::new(None, &HttpSettings::default(), settings.request_timeout())?;
         let service = QueryService::new(handles, |name| settings.application_id(name), nobody_else);
         let listener = Listener::bind("127.0.0.1:0")?;
         let more = queries::router(service);

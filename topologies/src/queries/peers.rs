@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use kstreams::kafka::librdkafka::LibrdkafkaClients;
 use kstreams::kafka::{Admin, KafkaClients as _, application_server};
+use kstreams::serdes::tls_config;
 use kstreams::{Clock as _, Error, ErrorKind, Result};
 use serde_json::Value;
 use ureq::Agent;
+use ureq::typestate::WithoutBody;
 
 use super::{Question, clock};
+use crate::settings::HttpSettings;
 
 /// Until when another instance must have answered.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,7 +24,7 @@ const AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Asks other instances, and knows who is in a group.
 pub struct Peers {
-    agent: Agent,
+    asker: Asker,
     /// `None`: there is nobody else (the local mode).
     clients: Option<LibrdkafkaClients>,
     groups: Mutex<Groups>,
@@ -36,9 +39,16 @@ struct Groups {
 }
 
 impl Peers {
-    /// Peers in the groups of a cluster.
-    pub fn new(clients: Option<LibrdkafkaClients>, request_timeout: Duration) -> Self {
-        Self { agent: agent(), clients, groups: Mutex::default(), request_timeout }
+    /// Peers in the groups of a cluster, which demand what this instance demands itself.
+    ///
+    /// # Errors
+    /// `Invalid` where the authorities to trust cannot be read.
+    pub fn new(
+        clients: Option<LibrdkafkaClients>,
+        http: &HttpSettings,
+        request_timeout: Duration,
+    ) -> Result<Self> {
+        Ok(Self { asker: Asker::new(http)?, clients, groups: Mutex::default(), request_timeout })
     }
 
     /// Asks one instance.
@@ -46,7 +56,7 @@ impl Peers {
     /// # Errors
     /// The instance's own error with its kind; `Retriable` where it does not answer.
     pub fn get(&self, address: &str, path: &str) -> Result<Value> {
-        get(&self.agent, &format!("http://{address}{path}"))
+        self.asker.get(address, path)
     }
 
     /// The addresses of the members of a group; those without one are left out.
@@ -80,28 +90,52 @@ impl Peers {
 ///
 /// # Errors
 /// `Retriable` where there is none, `Invalid` where nothing is known of it.
-pub fn ask(instance: &str, question: &Question) -> Result<Value> {
-    get(&agent(), &format!("http://{instance}/query/{}", question.path()))
+pub fn ask(instance: &str, question: &Question, http: &HttpSettings) -> Result<Value> {
+    Asker::new(http)?.get(instance, &format!("/query/{}", question.path()))
 }
 
-fn agent() -> Agent {
-    Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .into()
+/// The way to instances: their scheme, the authorities to trust, the token to show.
+struct Asker {
+    agent: Agent,
+    scheme: &'static str,
+    authorization: Option<String>,
+}
+
+impl Asker {
+    fn new(http: &HttpSettings) -> Result<Self> {
+        let ca_file = Some(http.tls_ca_file.as_path()).filter(|file| !file.as_os_str().is_empty());
+        let tls = tls_config(ca_file).map_err(|error| error.context("setting http.tls_ca_file"))?;
+        let agent = Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .proxy(None)
+            .tls_config(tls)
+            .build()
+            .into();
+        let token = Some(&http.bearer_token).filter(|token| !token.is_empty());
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        Ok(Self { agent, scheme: if http.asks_by_tls() { "https" } else { "http" }, authorization })
+    }
+
+    fn get(&self, address: &str, path: &str) -> Result<Value> {
+        let url = format!("{}://{address}{path}", self.scheme);
+        let mut request = self.agent.get(&url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        get(request, &url)
+    }
 }
 
 /// Asks an address for an object.
 ///
 /// # Errors
 /// The other side's error, by its status: 400 is `Invalid`, 503 and no answer `Retriable`, others `Fatal`.
-fn get(agent: &Agent, url: &str) -> Result<Value> {
+fn get(request: ureq::RequestBuilder<WithoutBody>, url: &str) -> Result<Value> {
     let silent = |error: ureq::Error| {
         Error::retriable(format!("GET {url}: {error}; wanted a running instance there"))
     };
-    let mut response = agent.get(url).call().map_err(silent)?;
+    let mut response = request.call().map_err(silent)?;
     let status = response.status().as_u16();
     let text = response
         .body_mut()

@@ -115,6 +115,10 @@ pub struct RegistrySettings {
     pub url: String,
     /// `user:password`, or empty. Kafka's `basic.auth.user.info`.
     pub basic_auth_user_info: String,
+    /// Token of the header `Authorization: Bearer`, or empty. Kafka's `bearer.auth.token`.
+    pub bearer_auth_token: String,
+    /// PEM file with the authorities to trust, or empty: the system's.
+    pub ca_file: PathBuf,
     /// Until when a request must be answered.
     pub request_timeout_ms: u64,
 }
@@ -127,6 +131,14 @@ pub struct HttpSettings {
     pub bind: String,
     /// `application.server`: where others reach it; empty: `bind`.
     pub advertised: String,
+    /// Token that must be shown for all but `/health`, and is shown to other instances; empty: none.
+    pub bearer_token: String,
+    /// PEM file with the certificate and those that lead to its authority; empty: no TLS.
+    pub tls_certificate_file: PathBuf,
+    /// PEM file with the certificate's key (PKCS#8).
+    pub tls_key_file: PathBuf,
+    /// PEM file with the authorities of other instances' certificates; empty: the system's.
+    pub tls_ca_file: PathBuf,
 }
 
 /// Logs, on standard error.
@@ -193,14 +205,35 @@ impl Default for RegistrySettings {
         Self {
             url: "http://127.0.0.1:8081".into(),
             basic_auth_user_info: String::new(),
+            bearer_auth_token: String::new(),
+            ca_file: PathBuf::new(),
             request_timeout_ms: 5_000,
         }
     }
 }
 
+impl HttpSettings {
+    /// Whether it is HTTPS.
+    pub fn is_tls(&self) -> bool {
+        !self.tls_certificate_file.as_os_str().is_empty()
+    }
+
+    /// Whether other instances, which have the same settings, are asked by HTTPS.
+    pub fn asks_by_tls(&self) -> bool {
+        self.is_tls() || !self.tls_ca_file.as_os_str().is_empty()
+    }
+}
+
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { bind: "127.0.0.1:9464".into(), advertised: String::new() }
+        Self {
+            bind: "127.0.0.1:9464".into(),
+            advertised: String::new(),
+            bearer_token: String::new(),
+            tls_certificate_file: PathBuf::new(),
+            tls_key_file: PathBuf::new(),
+            tls_ca_file: PathBuf::new(),
+        }
     }
 }
 
@@ -276,6 +309,9 @@ impl Settings {
         let mut config = RegistryConfig::new(&self.schema_registry.url);
         let user_info = self.schema_registry.basic_auth_user_info.split_once(':');
         config.basic_auth = user_info.map(|(user, password)| (user.into(), password.into()));
+        config.bearer_token = given(&self.schema_registry.bearer_auth_token);
+        let ca_file = &self.schema_registry.ca_file;
+        config.ca_file = (!ca_file.as_os_str().is_empty()).then(|| ca_file.clone());
         config.request_timeout = Duration::from_millis(self.schema_registry.request_timeout_ms);
         config
     }
@@ -332,12 +368,24 @@ impl Settings {
                 "setting schema_registry.basic_auth_user_info: found text without a colon, wanted user:password",
             ));
         }
+        if !user_info.is_empty() && !self.schema_registry.bearer_auth_token.is_empty() {
+            return Err(Error::invalid(
+                "setting schema_registry.bearer_auth_token: found one beside basic_auth_user_info, wanted one of both; remove the other",
+            ));
+        }
+        if self.http.tls_certificate_file.as_os_str().is_empty()
+            != self.http.tls_key_file.as_os_str().is_empty()
+        {
+            return Err(Error::invalid(
+                "settings http.tls_certificate_file and http.tls_key_file: found one of them, wanted both or none",
+            ));
+        }
         Ok(())
     }
 
     /// Where other instances and the command line find this one: what is advertised, or where it listens if that is one address.
     pub fn application_server(&self) -> String {
-        let HttpSettings { bind, advertised } = &self.http;
+        let HttpSettings { bind, advertised, .. } = &self.http;
         let is_address =
             |bind: &std::net::SocketAddr| bind.port() != 0 && !bind.ip().is_unspecified();
         match bind.parse::<std::net::SocketAddr>() {
@@ -348,9 +396,13 @@ impl Settings {
     }
 
     fn group_instance_id(&self) -> Option<String> {
-        let id = &self.kafka.group_instance_id;
-        (!id.is_empty()).then(|| id.clone())
+        given(&self.kafka.group_instance_id)
     }
+}
+
+/// A text that may be left empty.
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn millis(duration: Duration) -> u64 {

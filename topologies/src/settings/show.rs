@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use toml::Value;
 
 use super::Loaded;
+use crate::mask::Mask;
 
 /// What stands for a secret.
 pub const HIDDEN: &str = "********";
@@ -27,11 +28,29 @@ impl Loaded {
     }
 }
 
+impl Loaded {
+    /// Hides the secrets among these settings.
+    pub fn mask(&self) -> Mask {
+        let secrets = self.values.iter().filter(|(key, _)| is_secret(key));
+        Mask::new(
+            secrets.flat_map(|(key, (value, _))| parts(key, value.as_str().unwrap_or_default())),
+        )
+    }
+}
+
+/// A secret, and the password alone of one that is `user:password`.
+fn parts(key: &str, value: &str) -> Vec<String> {
+    let password =
+        value.split_once(':').filter(|_| key.contains("user_info") || key.contains("user.info"));
+    let password = password.map(|(_, password)| password.to_owned());
+    std::iter::once(value.to_owned()).chain(password).collect()
+}
+
 /// Whether the value of a setting is never to be shown.
 pub fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
     // Where a key lies is no secret; what it is, is.
-    let place = key.ends_with(".location");
+    let place = key.ends_with(".location") || key.ends_with("_file");
     let words = ["password", "secret", "token", "key", "user_info", "user.info", "sasl.jaas"];
     // A key of the table of regions is a region's name.
     !place && !key.starts_with("manager_assignment.") && words.iter().any(|word| key.contains(word))
@@ -73,11 +92,28 @@ mod tests {
             ("schema_registry.basic_auth_user_info", "me:hunter2"),
             ("client.ssl.key.location", "here.pem"),
             ("client.sasl.username", "me"),
+            ("http.bearer_token", "hunter2"),
+            ("clickhouse.password", "hunter2"),
+            ("delivery.telegram.token", "hunter2"),
         ]);
         assert!(!text.contains("hunter2"), "{text}");
         assert!(text.contains("\"ssl.key.location\" = \"here.pem\" # flag"), "{text}");
         assert!(text.contains("\"sasl.password\" = \"********\" # flag"), "{text}");
         assert!(text.contains("[client]"), "{text}");
+    }
+
+    #[test]
+    fn settings_with_secrets_are_known_by_their_names() {
+        for key in ["schema_registry.bearer_auth_token", "http.bearer_token", "delivery.sms.token"]
+        {
+            assert!(is_secret(key), "{key}");
+        }
+        for key in ["http.tls_key_file", "kafka.state_dir", "client.ssl.key.location"] {
+            assert!(!is_secret(key), "{key}");
+        }
+        let flags = [("schema_registry.basic_auth_user_info".to_owned(), "ann:s3cret".to_owned())];
+        let mask = Loaded::load(&[], [], &flags).unwrap().mask();
+        assert_eq!(mask.text("ann:s3cret, and s3cret alone"), "********, and ******** alone");
     }
 
     #[test]

@@ -28,9 +28,9 @@ use kstreams::kafka::librdkafka::LibrdkafkaClients;
 use kstreams::serdes::{HttpRegistry, SchemaCache};
 use kstreams::{Clock, Error, Result, SystemClock};
 
-use crate::events;
 use crate::settings::Settings;
 use crate::signals::Signals;
+use crate::{commands, events};
 
 /// What is simulated.
 #[derive(Debug, Clone, Args)]
@@ -84,6 +84,7 @@ pub fn run(args: &SimulateArgs, settings: &Settings) -> Result<()> {
         args.first_request_id.unwrap_or_else(|| clock.now().as_millis().saturating_mul(1_000));
     let world = args.traffic.world(first_request_id)?;
     let clients = LibrdkafkaClients::new(settings.client_settings("aggregator-simulate"))?;
+    commands::check_topics(settings, &traffic::TOPICS)?;
     let registry = Arc::new(HttpRegistry::new(settings.registry_config())?);
     let schemas = SchemaCache::new(registry, clock.clone());
     events::check_registered(&schemas, &traffic::TOPICS)?;

@@ -10,6 +10,7 @@ mod ledger;
 mod load;
 #[path = "../common/python.rs"]
 mod python;
+mod security;
 mod site;
 mod startup;
 mod story;
