@@ -198,14 +198,7 @@ impl Admin for ClusterAdmin {
         topics: &[&str],
         timeout: Duration,
     ) -> Result<BTreeMap<String, TopicDescription>> {
-        let (_, mut all) = self.cluster(timeout)?;
-        all.retain(|name, _| topics.contains(&name.as_str()));
-        let absent: Vec<&str> =
-            topics.iter().copied().filter(|topic| !all.contains_key(*topic)).collect();
-        if !absent.is_empty() {
-            topics::check_visible(self, &absent, timeout)?;
-        }
-        Ok(all)
+        topics::describe(self, topics, timeout)
     }
 
     fn create_topics(&mut self, topics: &[NewTopic], timeout: Duration) -> Result<()> {

@@ -107,6 +107,20 @@ impl Security {
         }
     }
 
+    /// What to do about librdkafka's words on a client that could not be made.
+    fn advice(&self, words: &str) -> String {
+        let Self { mechanism, authority, .. } = self;
+        if words.contains("ssl.ca.location") {
+            format!("; found ssl.ca.location = {authority}, wanted a PEM file that can be read")
+        } else if words.contains("SASL mechanism") {
+            format!(
+                "; found sasl.mechanism = {mechanism}, wanted SCRAM-SHA-512, SCRAM-SHA-256, PLAIN or OAUTHBEARER"
+            )
+        } else {
+            String::new()
+        }
+    }
+
     fn has_callbacks(&self) -> bool {
         self.mechanism.eq_ignore_ascii_case("OAUTHBEARER")
     }
@@ -147,10 +161,10 @@ impl Client {
             ffi::rd_kafka_new(kind, conf.0, text.as_mut_ptr(), ErrorText::SIZE)
         };
         if rk.is_null() {
-            let Security { authority, .. } = &security;
             return Err(Error::invalid(format!(
-                "cannot make a Kafka client: {}; ssl.ca.location is {authority}, wanted a readable PEM file where it is used",
-                text.get()
+                "cannot make a Kafka client: {}{}",
+                text.get(),
+                security.advice(&text.get())
             )));
         }
         std::mem::forget(conf); // taken over by the handle

@@ -1,6 +1,7 @@
-//! Tells topics that do not exist from those that this user may not see: the list of all topics shows neither.
+//! Topics by name. Tells those that do not exist from those that this user may not see: the list of all topics shows neither.
 #![allow(unsafe_code)] // the request and its answer are C objects
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::bindings as ffi;
@@ -10,16 +11,29 @@ use super::admin::{ClusterAdmin, Owned};
 use super::client::{c_string, text_of};
 use super::error;
 use crate::error::Result;
+use crate::kafka::TopicDescription;
+
+/// As [`Admin::describe_topics`](crate::kafka::Admin::describe_topics).
+pub(super) fn describe(
+    admin: &ClusterAdmin,
+    topics: &[&str],
+    timeout: Duration,
+) -> Result<BTreeMap<String, TopicDescription>> {
+    let (_, mut found) = admin.cluster(timeout)?;
+    found.retain(|name, _| topics.contains(&name.as_str()));
+    let absent: Vec<&str> =
+        topics.iter().copied().filter(|topic| !found.contains_key(*topic)).collect();
+    if !absent.is_empty() {
+        check_visible(admin, &absent, timeout)?;
+    }
+    Ok(found)
+}
 
 /// Returns where `absent` topics are absent indeed.
 ///
 /// # Errors
 /// `Fatal`, naming all of them that this user has no right to see.
-pub(super) fn check_visible(
-    admin: &ClusterAdmin,
-    absent: &[&str],
-    timeout: Duration,
-) -> Result<()> {
+fn check_visible(admin: &ClusterAdmin, absent: &[&str], timeout: Duration) -> Result<()> {
     let names = absent.iter().map(|name| c_string(name)).collect::<Result<Vec<_>>>()?;
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let request = Owned(
