@@ -52,6 +52,11 @@ pub struct StreamsConfig {
     /// Threads that restore stores, each several changelogs side by side and within 50 MiB. Not in Kafka Streams: there each stream thread has one
     /// of its own.
     pub restore_threads: usize,
+    /// `num.standby.replicas`: on how many other instances each task with a logged store has a copy of its stores.
+    pub num_standby_replicas: usize,
+    /// `acceptable.recovery.lag`: how many changelog offsets a standby may be behind to count as caught up, which the log tells. Deviation: it does
+    /// not decide where active tasks go, since the group's assignor does.
+    pub acceptable_recovery_lag: u64,
     /// `processing.guarantee`. Deviation: exactly once is the default.
     pub processing_guarantee: ProcessingGuarantee,
     /// `commit.interval.ms`: at the latest.
@@ -120,6 +125,8 @@ impl StreamsConfig {
             state_dir: PathBuf::from("state"),
             num_stream_threads: 1,
             restore_threads: 2,
+            num_standby_replicas: 0,
+            acceptable_recovery_lag: 10_000,
             processing_guarantee: ProcessingGuarantee::ExactlyOnceV2,
             commit_interval: Duration::from_millis(100),
             commit_interval_min: Duration::from_millis(10),

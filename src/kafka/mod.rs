@@ -83,6 +83,10 @@ pub trait Membership: Send {
     /// The identity as of the last `Assigned` event, whenever this is called. It fences: a commit with it fails with
     /// `TaskMigrated` where the generation is over or given up, a partition was not in that assignment, or there was none yet.
     fn group_metadata(&self) -> GroupMetadata;
+    /// The id by which [`Admin::describe_group`] names this member; `None`: it is not known.
+    fn member_id(&self) -> Option<String> {
+        None
+    }
     /// Commits offsets outside transactions (at-least-once), from any thread.
     fn committer(&self) -> Arc<dyn OffsetCommitter>;
     /// Leaves the group, so that others take over at once; static members stay listed until their session ends.
@@ -286,6 +290,10 @@ pub struct NewTopic {
 /// A member of a consumer group, as the broker tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupMember {
+    /// The id that the group gave it.
+    pub member_id: String,
+    /// Of a static member.
+    pub group_instance_id: Option<String>,
     /// The name that its client gave itself; see [`application_server`].
     pub client_id: String,
     /// What it owns; nothing while the group has not settled.

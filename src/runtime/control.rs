@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::assignment::{place, tasks_of};
 use super::matching::Matching;
 use super::shared::Shared;
+use super::standbys::OwnPlace;
 use super::state::State;
 use super::stream_thread::{Command, Report};
 use super::topics::Prepared;
@@ -62,6 +63,8 @@ pub(super) struct ControlThread {
     pub(super) threads: Vec<ThreadHandle>,
     pub(super) reports: Receiver<Report>,
     pub(super) shared: Arc<Shared>,
+    /// Told of every assignment, for the standbys.
+    pub(super) own_place: Sender<OwnPlace>,
     /// Where each task was placed.
     pub(super) placed: BTreeMap<TaskId, usize>,
 }
@@ -126,6 +129,7 @@ impl ControlThread {
                 tracing::info!(partitions = partitions.len(), "revoked");
                 self.shared.metrics.group_event(GroupEvent::Revoked);
                 self.matching.iter_mut().for_each(Matching::revoked);
+                self.tell_place(OwnPlace::Unsettled);
                 self.tell_all(|done| Command::Revoke { done });
             }
             MembershipEvent::Lost(partitions) => {
@@ -135,6 +139,7 @@ impl ControlThread {
                 );
                 self.shared.metrics.group_event(GroupEvent::Lost);
                 self.matching.iter_mut().for_each(Matching::revoked);
+                self.tell_place(OwnPlace::Unsettled);
                 self.tell_all(|done| Command::Lost { done });
                 self.forget_tasks();
             }
@@ -161,9 +166,17 @@ impl ControlThread {
             let committer = membership.committer();
             thread.send(Command::Assign { tasks, group, committer });
         }
-        if tasks.is_empty() {
+        let is_empty = tasks.is_empty();
+        let (member_id, tasks) = (membership.member_id(), tasks.iter().copied().collect());
+        self.tell_place(OwnPlace::Assigned { member_id, tasks });
+        if is_empty {
             self.become_running();
         }
+    }
+
+    fn tell_place(&self, place: OwnPlace) {
+        // Nobody listens where there are no standbys.
+        let _ = self.own_place.send(place);
     }
 
     fn become_running(&self) {

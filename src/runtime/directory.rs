@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::assignment::{leading_topic, tasks_of};
 use super::host_info::{HostInfo, KeyQueryMetadata, StreamsMetadata};
+use super::standbys::place_standbys;
 use crate::config::StreamsConfig;
 use crate::error::{Error, Result};
 use crate::ids::{TaskId, TopicPartition};
@@ -82,20 +83,31 @@ impl Directory {
     pub(super) fn instances(&self) -> Result<Vec<StreamsMetadata>> {
         let members = self.members(AGE_MAX)?;
         let mut instances: Vec<StreamsMetadata> =
-            members.iter().filter_map(|member| self.instance(member)).collect();
+            (0..members.len()).filter_map(|index| self.instance(&members, index)).collect();
         instances.sort_by(|a, b| a.host_info.cmp(&b.host_info));
         Ok(instances)
     }
 
-    fn instance(&self, member: &GroupMember) -> Option<StreamsMetadata> {
-        let host_info = application_server(&member.client_id)?.parse().ok()?;
+    fn instance(&self, members: &[GroupMember], index: usize) -> Option<StreamsMetadata> {
+        let host_info = address(&members[index])?;
         let builder = self.builder();
-        let tasks = tasks_of(&builder, &member.partitions);
-        let state_store_names: BTreeSet<Arc<str>> =
-            tasks.iter().flat_map(|task| builder.store_names(*task)).collect();
-        let topic_partitions: BTreeSet<TopicPartition> =
-            tasks.iter().flat_map(|task| builder.source_partitions(*task)).collect();
-        Some(StreamsMetadata { host_info, state_store_names, topic_partitions })
+        let stores = |tasks: &[TaskId]| -> BTreeSet<Arc<str>> {
+            tasks.iter().flat_map(|task| builder.store_names(*task)).collect()
+        };
+        let partitions = |tasks: &[TaskId]| -> BTreeSet<TopicPartition> {
+            tasks.iter().flat_map(|task| builder.source_partitions(*task)).collect()
+        };
+        let tasks = tasks_of(&builder, &members[index].partitions);
+        let standbys = place_standbys(&builder, members, self.config.num_standby_replicas);
+        let standbys = standbys.into_iter().filter(|(_, places)| places.contains(&index));
+        let standbys: Vec<TaskId> = standbys.map(|(task, _)| task).collect();
+        Some(StreamsMetadata {
+            host_info,
+            state_store_names: stores(&tasks),
+            topic_partitions: partitions(&tasks),
+            standby_state_store_names: stores(&standbys),
+            standby_topic_partitions: partitions(&standbys),
+        })
     }
 
     /// The partition of a key in a store: that of a record with this key in the topics that feed it.
@@ -126,27 +138,37 @@ impl Directory {
         is_here: impl Fn(TaskId) -> bool,
     ) -> Result<Option<KeyQueryMetadata>> {
         let task = TaskId { partition, ..self.task_of(store)? };
-        let found = |active_host: HostInfo| KeyQueryMetadata {
-            active_host,
-            standby_hosts: Vec::new(),
-            partition,
-        };
-        if is_here(task) && !self.config.application_server.is_empty() {
-            return self.config.application_server.parse().map(|host| Some(found(host)));
+        let replicas = self.config.num_standby_replicas;
+        if is_here(task) && !self.config.application_server.is_empty() && replicas == 0 {
+            let active_host = self.config.application_server.parse()?;
+            return Ok(Some(KeyQueryMetadata {
+                active_host,
+                standby_hosts: Vec::new(),
+                partition,
+            }));
         }
         let builder = self.builder();
-        let owner = |members: &[GroupMember]| {
+        let found = |members: &[GroupMember]| {
             let has_it =
                 |member: &&GroupMember| tasks_of(&builder, &member.partitions).contains(&task);
-            let member = members.iter().find(has_it)?;
-            application_server(&member.client_id)?.parse::<HostInfo>().ok()
+            let active_host = match is_here(task) && !self.config.application_server.is_empty() {
+                true => self.config.application_server.parse().ok()?,
+                false => address(members.iter().find(has_it)?)?,
+            };
+            let mut standbys = place_standbys(&builder, members, replicas);
+            let standbys = standbys.remove(&task).unwrap_or_default();
+            let standby_hosts = standbys.into_iter().filter_map(|at| address(&members[at]));
+            Some(KeyQueryMetadata {
+                active_host,
+                standby_hosts: standby_hosts.collect(),
+                partition,
+            })
         };
-        let host = match owner(&self.members(AGE_MAX)?) {
-            Some(host) => Some(host),
+        match found(&self.members(AGE_MAX)?) {
+            Some(metadata) => Ok(Some(metadata)),
             // The answer may be of a moment when nobody had it.
-            None => owner(&self.members(Duration::ZERO)?),
-        };
-        Ok(host.map(found))
+            None => Ok(found(&self.members(Duration::ZERO)?)),
+        }
     }
 
     /// A task that has the store; only its subtopology counts.
@@ -160,7 +182,7 @@ impl Directory {
     }
 
     /// The group's members as the broker has them, no older than `age`.
-    fn members(&self, age: Duration) -> Result<Arc<Vec<GroupMember>>> {
+    pub(super) fn members(&self, age: Duration) -> Result<Arc<Vec<GroupMember>>> {
         let now = self.builder().settings.clock.monotonic();
         // Held over the request: a second query waits for this answer instead of asking for its own.
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,4 +201,9 @@ impl Directory {
         asked.answer = Some((now, members.clone()));
         Ok(members)
     }
+}
+
+/// The address that a member advertises.
+fn address(member: &GroupMember) -> Option<HostInfo> {
+    application_server(&member.client_id)?.parse().ok()
 }

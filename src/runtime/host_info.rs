@@ -58,6 +58,10 @@ pub struct StreamsMetadata {
     pub state_store_names: BTreeSet<Arc<str>>,
     /// The partitions it reads.
     pub topic_partitions: BTreeSet<TopicPartition>,
+    /// The stores that it has standbys of; as the group's description places them.
+    pub standby_state_store_names: BTreeSet<Arc<str>>,
+    /// The partitions of its standby tasks.
+    pub standby_topic_partitions: BTreeSet<TopicPartition>,
 }
 
 /// Where the state of a key is. Source: `org.apache.kafka.streams.KeyQueryMetadata`.
@@ -65,7 +69,7 @@ pub struct StreamsMetadata {
 pub struct KeyQueryMetadata {
     /// The instance that processes the key.
     pub active_host: HostInfo,
-    /// Instances that follow its changelog; none yet.
+    /// Instances with a standby of it, the one that takes over first; they answer stale reads.
     pub standby_hosts: Vec<HostInfo>,
     /// The partition of the key, and of its task.
     pub partition: i32,

@@ -16,6 +16,7 @@ use super::matching::Matching;
 use super::restore::{ReplyTo, RestoreThread, Restorer};
 use super::shared::Shared;
 use super::sink::{ProducerSink, RECORD_BYTES_MAX};
+use super::standbys::{OwnPlace, StandbyThread};
 use super::state::State;
 use super::state_dir::StateDir;
 use super::stream_thread::{self, NewSink, Report, StreamThread};
@@ -160,7 +161,10 @@ impl Launch {
                 builder: builder.clone(),
                 consumer,
                 commands,
+                index,
                 placements: restorer.placements(),
+                state_dir: self.state_dir.clone(),
+                recovery_lag: self.config.acceptable_recovery_lag,
                 shared: self.shared.clone(),
                 request_timeout: self.config.request_timeout,
                 metrics: RestoreMetrics::new(&self.config.application_id),
@@ -198,6 +202,8 @@ impl Launch {
             handles.push(handle);
             joins.push(self.spawn(&format!("stream-{index}"), move || thread.run())?);
         }
+        let (own_place, news) = unbounded();
+        joins.extend(self.start_standbys(news, restorer)?);
         let topics = subscription(builder);
         let matching = match self.prepared.view.clone() {
             None => None,
@@ -216,9 +222,11 @@ impl Launch {
             threads: handles,
             reports,
             shared: self.shared.clone(),
+            own_place: own_place.clone(),
             placed: BTreeMap::new(),
         };
         let outcome = control.run();
+        let _ = own_place.send(OwnPlace::Gone); // the thread may not have been started
         if outcome.is_err() {
             control.stop_threads();
         }
@@ -227,6 +235,25 @@ impl Launch {
         }
         let left = control.leave();
         outcome.and_then(|ended| left.map(|()| ended))
+    }
+
+    fn start_standbys(
+        &self,
+        news: Receiver<OwnPlace>,
+        restorer: &Restorer,
+    ) -> Result<Option<Thread>> {
+        let replicas = self.config.num_standby_replicas;
+        if replicas == 0 {
+            return Ok(None);
+        }
+        let (directory, shared) = (self.directory.clone(), self.shared.clone());
+        let restorer = restorer.clone();
+        let standbys = StandbyThread { news, directory, shared, restorer, replicas };
+        let body = move || {
+            standbys.run();
+            Ok(())
+        };
+        self.spawn("standbys", body).map(Some)
     }
 
     #[allow(clippy::too_many_arguments)] // wiring, called once

@@ -25,6 +25,7 @@ mod reports;
 mod restore;
 mod shared;
 mod sink;
+mod standbys;
 mod state;
 mod state_dir;
 mod stream_thread;

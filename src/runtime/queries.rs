@@ -39,7 +39,7 @@ impl<T> StoreQueryParameters<T> {
         self
     }
 
-    /// Also partitions that are being restored or wait for the group to settle: what they hold was committed once, and
+    /// Also partitions that are being restored, wait for the group to settle, or are standbys: what they hold was committed once, and
     /// may have been overtaken elsewhere.
     #[must_use]
     pub fn enable_stale_stores(mut self) -> Self {
@@ -136,7 +136,7 @@ impl StoreRegistry {
                 let Ok(position) = entry.view.engine.position() else { continue };
                 let current = position.unwrap_or(0);
                 let end = match info.state {
-                    TaskState::Restoring => entry.end,
+                    TaskState::Restoring | TaskState::Standby => entry.end,
                     TaskState::Running | TaskState::Retrying | TaskState::Suspended => {
                         Some(current)
                     }

@@ -24,11 +24,11 @@ pub struct TaskInfo {
     pub id: TaskId,
     /// What it does.
     pub state: TaskState,
-    /// The number of its stream thread.
+    /// The number of its stream thread; of a standby, of its restore thread.
     pub thread: usize,
     /// Its input partitions.
     pub partitions: Vec<TopicPartition>,
-    /// How far its last restoration is, from its first second on, or has come.
+    /// How far its last restoration is, from its first second on, or has come; of a standby, how far behind it is.
     pub progress: Option<RestoreProgress>,
 }
 
@@ -39,7 +39,7 @@ pub struct RestoreProgress {
     pub restored: u64,
     /// Changelog offsets that are left; compaction and transaction markers make it more than there are records.
     pub remaining: u64,
-    /// How long that takes at the pace so far; `None` before the first record.
+    /// How long that takes at the pace so far; `None` before the first record, and of a standby.
     pub eta: Option<Duration>,
 }
 
@@ -52,15 +52,18 @@ pub enum TaskState {
     Running,
     /// It waits for the group to settle.
     Suspended,
+    /// It is another instance's, and its stores are kept up to date here.
+    Standby,
     /// It tries again after an error that goes away by itself, a registry's outage for example.
     Retrying,
 }
 
 impl TaskState {
-    const NAMES: [(Self, &'static str); 4] = [
+    const NAMES: [(Self, &'static str); 5] = [
         (Self::Restoring, "restoring"),
         (Self::Running, "running"),
         (Self::Suspended, "suspended"),
+        (Self::Standby, "standby"),
         (Self::Retrying, "retrying"),
     ];
 
@@ -236,9 +239,31 @@ impl Shared {
 
     pub(super) fn set_progress(&self, id: TaskId, progress: RestoreProgress) {
         let mut tasks = lock(&self.tasks);
-        let restoring = tasks.get_mut(&id).filter(|info| info.state == TaskState::Restoring);
+        let is_here =
+            |info: &TaskInfo| matches!(info.state, TaskState::Restoring | TaskState::Standby);
+        let restoring = tasks.get_mut(&id).filter(|info| is_here(info));
         if let Some(info) = restoring {
             info.progress = Some(progress);
+        }
+    }
+
+    /// Enters a standby, unless a stream thread has the task, or has not closed it yet.
+    pub(super) fn enter_standby(&self, info: TaskInfo) -> bool {
+        let mut tasks = lock(&self.tasks);
+        if tasks.contains_key(&info.id) {
+            return false;
+        }
+        tasks.insert(info.id, info);
+        drop(tasks);
+        self.settle();
+        true
+    }
+
+    /// Forgets a task, if it is a standby still.
+    pub(super) fn remove_standby(&self, id: TaskId) {
+        let is_standby = |info: &TaskInfo| info.state == TaskState::Standby;
+        if lock(&self.tasks).get(&id).is_some_and(is_standby) {
+            self.remove_task(id);
         }
     }
 

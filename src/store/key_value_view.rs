@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 const EVERYTHING: ByteBounds = (Bound::Unbounded, Bound::Unbounded);
 
 /// What a scan reads at once.
-const PAGE: PageLimits = PageLimits { entries: 256, bytes: 1 << 20 };
+pub(super) const PAGE: PageLimits = PageLimits { entries: 256, bytes: 1 << 20 };
 
 /// What a query can ask a type of store. Source: `org.apache.kafka.streams.state.QueryableStoreType`.
 pub trait QueryableStoreType {

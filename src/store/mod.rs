@@ -21,9 +21,11 @@ mod rows;
 mod scan;
 mod segment_scan;
 mod segment_state;
+mod segment_view;
 mod segmented_state_store;
 mod segments;
 mod session;
+mod session_view;
 mod suppress_buffer;
 mod timers;
 mod transactional;
@@ -31,6 +33,7 @@ mod versioned;
 mod view;
 mod window;
 mod window_keys;
+mod window_view;
 mod write_batch;
 
 use std::any::Any;
@@ -62,6 +65,7 @@ pub(crate) use record_cache::{CacheBudget, CachedChange, CachingStore};
 pub use scan::{Scan, Scanned};
 pub use segments::{RowOrder, SegmentedStoreOptions};
 pub use session::{SessionIter, SessionStore};
+pub use session_view::{ReadOnlySessionStore, SessionStoreType, SessionView, SessionViewIter};
 pub(crate) use suppress_buffer::{HeldBack, Origin, SuppressBuffer};
 pub(crate) use timers::timer_serde;
 pub use timers::{Timer, TimerStore};
@@ -70,6 +74,7 @@ pub(crate) use versioned::Retention;
 pub use versioned::{PutResult, VersionedKeyValueStore, VersionedRecord};
 pub use view::{EngineView, PageLimits, StoreView};
 pub use window::{WindowIter, WindowStore, WindowStoreOptions, WindowedIter};
+pub use window_view::{ReadOnlyWindowStore, WindowStoreType, WindowView, WindowViewIter};
 
 /// Which way a scan goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -64,45 +64,41 @@ pub(super) struct Found {
     pub(super) timestamp: Timestamp,
 }
 
-pub(super) struct SegmentScan<'a> {
-    store: &'a TransactionalStore,
-    schema: KeySchema,
-    path: Path,
-    query: Query<'a>,
-    /// Segments not looked at yet; for `TimeFirst` a single one stands for everything.
-    segments: std::ops::Range<i64>,
-    current: Option<Scan<'a>>,
-    lower: Vec<u8>,
-    upper: Vec<u8>,
-    is_failed: bool,
+/// A query of a store whose rows lie so: what to read, and which of the rows read are wanted. Shared by scans of a task's store and of its
+/// committed state.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan<'a> {
+    pub(super) schema: KeySchema,
+    pub(super) path: Path,
+    pub(super) query: Query<'a>,
 }
 
-impl<'a> SegmentScan<'a> {
-    /// `segments` are the segments that may have rows. The store was prepared for scans.
-    pub(super) fn new(
-        store: &'a TransactionalStore,
-        schema: KeySchema,
-        path: Path,
-        query: Query<'a>,
-        segments: std::ops::Range<i64>,
-    ) -> Self {
-        let segments = if path == Path::TimeFirst { 0..1 } else { segments };
-        let segments = if query.from > query.to { 0..0 } else { segments };
-        let (lower, upper) = (Vec::new(), Vec::new());
-        Self { store, schema, path, query, segments, current: None, lower, upper, is_failed: false }
-    }
+/// A row that is wanted, taken apart.
+pub(super) struct Wanted {
+    pub(super) key: std::ops::Range<usize>,
+    pub(super) time: i64,
+    pub(super) rest: i64,
+}
 
-    fn next_segment(&mut self) -> Option<i64> {
-        match self.query.direction {
-            Direction::Forward => self.segments.next(),
-            Direction::Backward => self.segments.next_back(),
+impl Plan<'_> {
+    /// The segments to be read of those that may have rows; for `TimeFirst` a single one stands for everything.
+    pub(super) fn segments(&self, segments: std::ops::Range<i64>) -> std::ops::Range<i64> {
+        match self.path {
+            _ if self.query.from > self.query.to => 0..0,
+            Path::TimeFirst => 0..1,
+            Path::KeyFirst | Path::Index => segments,
         }
     }
 
-    fn open(&mut self, segment: i64) -> Result<Scan<'a>> {
-        let Query { keys, from, to, direction } = self.query;
-        let (schema, lower, upper) = (self.schema, &mut self.lower, &mut self.upper);
-        if self.path == Path::TimeFirst {
+    /// Writes the bounds of a segment's rows.
+    pub(super) fn write_bounds<'b>(
+        &self,
+        segment: i64,
+        lower: &'b mut Vec<u8>,
+        upper: &'b mut Vec<u8>,
+    ) -> (Bound<&'b [u8]>, Bound<&'b [u8]>) {
+        let Self { schema, path, query: Query { keys, from, to, .. } } = *self;
+        if path == Path::TimeFirst {
             write_time(from, lower);
             match to.checked_add(1) {
                 Some(after) => write_time(after, upper),
@@ -111,11 +107,7 @@ impl<'a> SegmentScan<'a> {
                     upper.push(KEY_FIRST);
                 }
             }
-            return self.store.scan_prepared(
-                Bound::Included(lower),
-                Bound::Excluded(upper),
-                direction,
-            );
+            return (Bound::Included(lower), Bound::Excluded(upper));
         }
         match keys {
             Keys::One(key) => {
@@ -132,7 +124,65 @@ impl<'a> SegmentScan<'a> {
                 }
             }
         }
-        self.store.scan_prepared(Bound::Included(lower), Bound::Included(upper), direction)
+        (Bound::Included(lower), Bound::Included(upper))
+    }
+
+    /// The parts of a row, if the query wants it: between its bounds lie rows of other keys and times too.
+    pub(super) fn wants(&self, store: &str, row: &[u8]) -> Result<Option<Wanted>> {
+        let Self { schema, path, query } = *self;
+        let parts = schema.parse_row(row).ok_or_else(|| damaged(store, row))?;
+        if let Keys::One(key) = query.keys
+            && path != Path::TimeFirst
+        {
+            // Between the bounds of one key, rows of the same length are the key's own.
+            if row.len() != KEY_FIRST_PREFIX + key.len() + schema.suffix_bytes() {
+                return Ok(None);
+            }
+        } else if !query.keys.contains(parts.key) {
+            return Ok(None);
+        }
+        let (time, rest) = (parts.time, parts.rest);
+        if time < query.from || time > query.to {
+            return Ok(None);
+        }
+        let key = schema.key_range(row).ok_or_else(|| damaged(store, row))?;
+        Ok(Some(Wanted { key, time, rest }))
+    }
+}
+
+pub(super) struct SegmentScan<'a> {
+    store: &'a TransactionalStore,
+    plan: Plan<'a>,
+    /// Segments not looked at yet.
+    segments: std::ops::Range<i64>,
+    current: Option<Scan<'a>>,
+    lower: Vec<u8>,
+    upper: Vec<u8>,
+    is_failed: bool,
+}
+
+impl<'a> SegmentScan<'a> {
+    /// `segments` are the segments that may have rows. The store was prepared for scans.
+    pub(super) fn new(
+        store: &'a TransactionalStore,
+        plan: Plan<'a>,
+        segments: std::ops::Range<i64>,
+    ) -> Self {
+        let segments = plan.segments(segments);
+        let (lower, upper) = (Vec::new(), Vec::new());
+        Self { store, plan, segments, current: None, lower, upper, is_failed: false }
+    }
+
+    fn next_segment(&mut self) -> Option<i64> {
+        match self.plan.query.direction {
+            Direction::Forward => self.segments.next(),
+            Direction::Backward => self.segments.next_back(),
+        }
+    }
+
+    fn open(&mut self, segment: i64) -> Result<Scan<'a>> {
+        let (lower, upper) = self.plan.write_bounds(segment, &mut self.lower, &mut self.upper);
+        self.store.scan_prepared(lower, upper, self.plan.query.direction)
     }
 
     fn advance(&mut self) -> Result<Option<Found>> {
@@ -152,43 +202,28 @@ impl<'a> SegmentScan<'a> {
         }
     }
 
-    /// The entry of a row, if the query wants it: between its bounds lie rows of other keys and times too.
     fn found(&mut self, scanned: Scanned) -> Result<Option<Found>> {
+        use super::StateStore as _;
         let Scanned { key: row, mut value, mut timestamp } = scanned;
-        let (schema, query) = (self.schema, self.query);
-        let parts = schema.parse_row(&row).ok_or_else(|| damaged(self.store, &row))?;
-        if let Keys::One(key) = query.keys
-            && self.path != Path::TimeFirst
-        {
-            // Between the bounds of one key, rows of the same length are the key's own.
-            if row.len() != KEY_FIRST_PREFIX + key.len() + schema.suffix_bytes() {
-                return Ok(None);
-            }
-        } else if !query.keys.contains(parts.key) {
+        let Some(Wanted { key, time, rest }) = self.plan.wants(self.store.name(), &row)? else {
             return Ok(None);
-        }
-        let (time, rest) = (parts.time, parts.rest);
-        if time < query.from || time > query.to {
-            return Ok(None);
-        }
-        if self.path == Path::Index {
-            schema.write_time_first(parts, &mut self.lower);
+        };
+        if self.plan.path == Path::Index {
+            let parts = Parts { key: &row[key.clone()], time, rest };
+            self.plan.schema.write_time_first(parts, &mut self.lower);
             match self.store.peek(&self.lower)? {
                 Some(found) => (value, timestamp) = found,
                 None => return Ok(None),
             }
         }
-        let range = schema.key_range(&row).ok_or_else(|| damaged(self.store, &row))?;
-        Ok(Some(Found { key: row.slice(range), time, rest, value, timestamp }))
+        Ok(Some(Found { key: row.slice(key), time, rest, value, timestamp }))
     }
 }
 
-fn damaged(store: &TransactionalStore, row: &[u8]) -> Error {
-    use super::StateStore as _;
-    let name = store.name();
+fn damaged(store: &str, row: &[u8]) -> Error {
     Error::new(
         ErrorKind::TaskCorrupted,
-        format!("scanning store \"{name}\": found the key {row:?}, wanted a windowed one"),
+        format!("scanning store \"{store}\": found the key {row:?}, wanted a windowed one"),
     )
 }
 

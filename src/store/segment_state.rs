@@ -13,6 +13,13 @@ pub(super) struct SegmentState {
     pub(super) sequence: i32,
 }
 
+impl SegmentState {
+    /// The smallest time that is read.
+    pub(super) fn visible_from(self, retention_ms: i64) -> i64 {
+        self.observed.saturating_sub(retention_ms).saturating_add(1)
+    }
+}
+
 /// Observed time (8 bytes) and sequence number (4), big-endian.
 pub(super) fn encode_marker(state: SegmentState) -> Vec<u8> {
     [&state.observed.to_be_bytes()[..], &state.sequence.to_be_bytes()].concat()

@@ -68,6 +68,10 @@ macro_rules! segmented_state_store {
                 self.segments.close()
             }
 
+            fn view(&self) -> Option<super::StoreView> {
+                Some(self.committed_view())
+            }
+
             fn as_any_mut(&mut self) -> &mut dyn Any {
                 self
             }

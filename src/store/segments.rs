@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::segment_scan::{Keys, Path, Query, SegmentScan};
+use super::segment_scan::{Keys, Path, Plan, Query, SegmentScan};
 use super::segment_state::{NOTHING_OBSERVED, SegmentState as State, decode_marker, encode_marker};
+use super::segment_view::SegmentView;
 use super::window_keys::{KEY_FIRST_PREFIX, KeySchema, MARKER, Parts, write_segment, write_time};
 use super::{
     CachedChange, ChangelogRecord, ChangelogWriter, Engine, Origin, StateStore as _,
@@ -41,6 +42,17 @@ pub enum RowOrder {
     TimeFirst,
     /// As [`TimeFirst`](Self::TimeFirst), with an index by key.
     TimeFirstIndexed,
+}
+
+impl RowOrder {
+    /// Where the rows of these keys are looked for.
+    pub(super) fn path(self, keys: Keys<'_>) -> Path {
+        match self {
+            Self::KeyFirst => Path::KeyFirst,
+            Self::TimeFirstIndexed if !matches!(keys, Keys::Range(None, None)) => Path::Index,
+            Self::TimeFirst | Self::TimeFirstIndexed => Path::TimeFirst,
+        }
+    }
 }
 
 /// How a window or session store works.
@@ -118,6 +130,19 @@ impl SegmentedStore {
         &mut self.store
     }
 
+    /// The committed rows for other threads.
+    pub(super) fn view(&self) -> SegmentView {
+        SegmentView {
+            name: self.store.name().clone(),
+            engine: self.store.engine_view(),
+            format: self.store.value_format(),
+            schema: self.schema,
+            order: self.order,
+            retention_ms: self.retention_ms,
+            segment_interval_ms: self.segment_interval_ms,
+        }
+    }
+
     /// The highest time put so far.
     pub(super) fn observed(&self) -> Option<i64> {
         (self.state.observed != NOTHING_OBSERVED).then_some(self.state.observed)
@@ -125,7 +150,7 @@ impl SegmentedStore {
 
     /// The smallest time that is still read.
     fn visible_from(&self) -> i64 {
-        self.state.observed.saturating_sub(self.retention_ms).saturating_add(1)
+        self.state.visible_from(self.retention_ms)
     }
 
     /// The smallest time that is still written, and read by the operator that the store belongs to.
@@ -247,17 +272,12 @@ impl SegmentedStore {
     pub(super) fn scan_closed<'a>(&'a mut self, mut query: Query<'a>) -> SegmentScan<'a> {
         self.store.prepare_scan();
         query.from = query.from.max(0);
-        let is_all = matches!(query.keys, Keys::Range(None, None));
-        let path = match self.order {
-            RowOrder::KeyFirst => Path::KeyFirst,
-            RowOrder::TimeFirstIndexed if !is_all => Path::Index,
-            RowOrder::TimeFirst | RowOrder::TimeFirstIndexed => Path::TimeFirst,
-        };
+        let path = self.order.path(query.keys);
         // No row is newer than the observed time.
         let last = query.to.min(self.state.observed);
         let segments =
             if query.from > last { 0..0 } else { self.segment(query.from)..self.segment(last) + 1 };
-        SegmentScan::new(&self.store, self.schema, path, query, segments)
+        SegmentScan::new(&self.store, Plan { schema: self.schema, path, query }, segments)
     }
 
     pub(super) fn accept_record(&mut self) {

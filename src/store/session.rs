@@ -10,9 +10,11 @@ use bytes::Bytes;
 use super::codec::Codec;
 use super::segment_scan::{Keys, Query, SegmentScan};
 use super::segments::{SegmentedStore, SegmentedStoreOptions};
+use super::session_view::SessionView;
 use super::window_keys::{KeySchema, Parts};
 use super::{
     CachingStore, ChangelogRecord, ChangelogWriter, Direction, Engine, Origin, StateStore,
+    StoreView,
 };
 use crate::error::Result;
 use crate::serdes::Serde;
@@ -196,6 +198,10 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
         let has_value = self.codec.write_change(value, &mut self.value)?;
         let value = has_value.then_some(&self.value[..]);
         self.segments.put_cached(parts(&self.key, session), value, None, (session.end, origin))
+    }
+
+    fn committed_view(&self) -> StoreView {
+        SessionView::of(self.segments.view(), self.codec.clone())
     }
 
     /// As [`find_sessions`](Self::find_sessions), for the operator that the store belongs to: with what is kept for it alone.

@@ -12,8 +12,10 @@ use super::codec::Codec;
 use super::segment_scan::{Keys, Query, SegmentScan};
 use super::segments::{SegmentedStore, SegmentedStoreOptions};
 use super::window_keys::{KeySchema, Parts};
+use super::window_view::WindowView;
 use super::{
     CachingStore, ChangelogRecord, ChangelogWriter, Direction, Engine, Origin, StateStore,
+    StoreView,
 };
 use crate::error::Result;
 use crate::serdes::Serde;
@@ -291,6 +293,10 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         let value = has_value.then_some(&self.value[..]);
         self.segments.store_mut().set_record_timestamp(timestamp); // a deletion's in the changelog
         self.segments.put_cached(parts, value, Some(timestamp), (forwarded_at, origin))
+    }
+
+    fn committed_view(&self) -> StoreView {
+        WindowView::of(self.segments.view(), self.codec.clone(), self.window_size_ms)
     }
 
     /// As [`fetch_range`](Self::fetch_range), for the operator that the store belongs to: with what is kept for it alone.

@@ -104,6 +104,15 @@ impl TaskBuilder {
         self.topology.stores.keys().filter(used).cloned().collect()
     }
 
+    /// Whether a task has a store with a changelog.
+    pub(crate) fn has_logged_store(&self, id: TaskId) -> bool {
+        let is_logged = |name: &Arc<str>| {
+            self.topology.source_changelogs.contains_key(name)
+                || self.topology.stores[name].builder.changelog().is_some()
+        };
+        self.store_names(id).iter().any(is_logged)
+    }
+
     /// How many stores there are over all tasks of the application, and global ones: they share one budget of row caches.
     /// Tasks without a store, such as those before a repartition topic, take none of it.
     pub(crate) fn store_instances(&self) -> usize {

@@ -72,6 +72,8 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("kstreams_restore_eta_seconds", &["app", "task"], "How long the rest of a task's restoration takes at its pace so far; there while it is restored"),
     Metric::counter("kstreams_restore_records_total", &["app", "store"], "Changelog records applied to stores"),
     Metric::counter("kstreams_restore_bytes_total", &["app", "store"], "Bytes of keys and values applied to stores"),
+    Metric::gauge("kstreams_standby_lag_records", &["app", "task", "store"], "Changelog offsets that the store of a standby task is behind"),
+    Metric::counter("kstreams_standby_records_total", &["app", "store"], "Changelog records applied to stores of standby tasks"),
     latency("kstreams_restore_duration_seconds", &["app"], "Duration of a task's restoration"),
     // Stores: sums over the tasks of this instance.
     Metric::counter("kstreams_store_operations_total", &["app", "store", "op"], "Operations of processors on a store: get, put, delete, scan"),

@@ -202,6 +202,19 @@ impl RestoreMetrics {
         Placed::new("kstreams_restore_remaining_records", &labels)
     }
 
+    /// How far a standby's store is behind; gone with the value.
+    pub(crate) fn standby_lag(&self, task: TaskId, store: &str) -> Placed {
+        let (task, app) = (task.to_string(), self.app.as_str());
+        let labels = [("app", app), ("task", &task), ("store", store)];
+        Placed::new("kstreams_standby_lag_records", &labels)
+    }
+
+    /// Once a batch of a standby.
+    pub(crate) fn followed(&self, store: &str, records: u64) {
+        let labels = [("app", self.app.clone()), ("store", store.to_owned())];
+        counter!("kstreams_standby_records_total", &labels).increment(records);
+    }
+
     /// How long a task's restoration will take; gone with the value.
     pub(crate) fn eta(&self, task: TaskId) -> Placed {
         let task = task.to_string();

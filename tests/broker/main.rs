@@ -11,4 +11,5 @@ mod reader;
 mod restore;
 mod runtime;
 mod source_changelog;
+mod standby;
 mod stream_time;

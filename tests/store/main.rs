@@ -10,4 +10,5 @@ mod model;
 mod ttl;
 mod versioned;
 mod views;
+mod window_views;
 mod windows;

@@ -57,11 +57,16 @@ pub(crate) fn producer(cluster: &Cluster) -> Result<BaseProducer> {
 
 /// Sends a record to its partition, waiting while the local queue is full.
 pub(crate) fn send(producer: &BaseProducer, topic: &str, record: &InputRecord<'_>) -> Result<()> {
-    let mut next = BaseRecord::to(topic)
+    let next = BaseRecord::to(topic)
         .partition(record.partition)
         .timestamp(record.timestamp_ms)
         .key(record.key)
         .payload(record.value);
+    queue(producer, next)
+}
+
+/// Hands a record to the producer, waiting while its queue is full.
+pub(crate) fn queue(producer: &BaseProducer, mut next: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
     loop {
         match producer.send(next) {
             Ok(()) => return Ok(()),
@@ -69,7 +74,9 @@ pub(crate) fn send(producer: &BaseProducer, topic: &str, record: &InputRecord<'_
                 producer.poll(Duration::from_millis(50));
                 next = same;
             }
-            Err((error, _)) => return Err(error).context(format!("sending to \"{topic}\"")),
+            Err((error, record)) => {
+                return Err(error).context(format!("sending to \"{}\"", record.topic));
+            }
         }
     }
 }

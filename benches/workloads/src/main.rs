@@ -13,6 +13,7 @@ mod hash;
 mod kafka;
 mod passthrough;
 mod random;
+mod recovery;
 mod restore;
 mod rules;
 mod run;
@@ -76,6 +77,11 @@ enum Command {
     RestoreFill(restore::Changelog),
     /// Restores it on the engine, into an empty store.
     Restore(restore::Changelog),
+    /// Kills one of two processes, and takes the time until results of its partitions come again.
+    Recovery(recovery::Run),
+    /// One of the two processes.
+    #[command(hide = true)]
+    RecoveryMember(recovery::Member),
     /// Prints medians of a file of result lines as a Markdown table.
     Table {
         /// One JSON line for each run.
@@ -112,6 +118,8 @@ fn run(cli: &Cli) -> Result<String> {
         Command::Verify(run) => verify::verify(cluster, run),
         Command::RestoreFill(changelog) => restore::fill(cluster, changelog),
         Command::Restore(changelog) => restore::run(cluster, changelog),
+        Command::Recovery(run) => recovery::run(cluster, run),
+        Command::RecoveryMember(member) => recovery::member(cluster, member),
         Command::Table { results } => return table::print(results),
     }?;
     Ok(line.to_string())

@@ -64,7 +64,12 @@ unsafe fn members_of(group: *const ffi::rd_kafka_ConsumerGroupDescription_t) -> 
                     true => ptr::null(),
                     false => ffi::rd_kafka_MemberAssignment_partitions(assignment),
                 };
+                let instance = ffi::rd_kafka_MemberDescription_group_instance_id(member);
                 GroupMember {
+                    member_id: text_of(ffi::rd_kafka_MemberDescription_consumer_id(member)),
+                    group_instance_id: (!instance.is_null())
+                        .then(|| text_of(instance))
+                        .filter(|id| !id.is_empty()),
                     client_id: text_of(ffi::rd_kafka_MemberDescription_client_id(member)),
                     partitions: partitions::read(list).into_iter().map(|entry| entry.0).collect(),
                 }

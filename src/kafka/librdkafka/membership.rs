@@ -156,6 +156,19 @@ impl Membership for ClassicMember {
         GroupMetadata(Arc::clone(&self.snapshot) as _)
     }
 
+    fn member_id(&self) -> Option<String> {
+        // SAFETY: the handle lives; the text is copied and then given back to the client that made it.
+        unsafe {
+            let id = ffi::rd_kafka_memberid(self.group.client.rk());
+            if id.is_null() {
+                return None;
+            }
+            let text = text_of(id);
+            ffi::rd_kafka_mem_free(self.group.client.rk(), id.cast());
+            Some(text).filter(|id| !id.is_empty())
+        }
+    }
+
     fn committer(&self) -> Arc<dyn OffsetCommitter> {
         Arc::clone(&self.group) as _
     }

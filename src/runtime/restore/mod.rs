@@ -6,13 +6,18 @@
 //! transaction that is decided but whose markers are still on their way would else be missed. Where an input topic is the changelog, the
 //! end is the committed offset: what comes after it will be processed.
 //!
+//! A standby task is one whose changelogs are followed without an end. When it becomes active here, the rest is replayed as of any other task, from
+//! where it stands: changelogs are assigned anew, so that their ends are newer than the committed offsets.
+//!
 //! Bounds: a thread reads so many changelogs at once, the others wait in line, and each has one batch in memory. Every batch commits
 //! the position it ends at with its rows, so restoration goes on where it stood, after a kill too.
 
+mod offsets;
+mod progress;
 mod replay;
 mod thread;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +42,11 @@ pub(super) enum RestoreCommand {
     },
     /// The task has gone elsewhere: close what is open of it, and answer nothing.
     Cancel(TaskId),
+    /// Keep a copy of the task's stores up to date, as soon as no stream thread has it any more. Where it is to be started later, it is with what
+    /// it has.
+    Follow(TaskId),
+    /// No longer.
+    Unfollow(TaskId),
     Stop,
 }
 
@@ -70,6 +80,7 @@ pub(super) struct Restored {
 pub(super) struct Restorer {
     threads: Arc<Vec<Inbox>>,
     placements: Placements,
+    standbys: Arc<Mutex<BTreeSet<TaskId>>>,
 }
 
 struct Inbox {
@@ -88,7 +99,8 @@ impl Restorer {
             })
             .unzip();
         let placements = Placements::default();
-        (Self { threads: Arc::new(inboxes), placements }, receivers)
+        let standbys = Arc::default();
+        (Self { threads: Arc::new(inboxes), placements, standbys }, receivers)
     }
 
     pub(super) fn placements(&self) -> Placements {
@@ -97,6 +109,7 @@ impl Restorer {
 
     /// Has a task restored by the thread that has it already, or else by the one with the fewest.
     pub(super) fn start(&self, task: TaskId, folder: PathBuf, reply: ReplyTo) -> Result<()> {
+        self.standbys().remove(&task);
         let thread = self.placements.enter(task, self.threads.len());
         self.send(thread, RestoreCommand::Start { task, folder, reply })
             .map_err(|()| Error::fatal("the restore thread has ended"))
@@ -108,6 +121,29 @@ impl Restorer {
             // A thread that has ended holds no stores.
             let _ = self.send(thread, RestoreCommand::Cancel(task));
         }
+    }
+
+    /// This instance is a standby of exactly these tasks now. Those that it has as `active` ones stay as they are: they are, or will be,
+    /// started.
+    pub(super) fn set_standbys(&self, tasks: BTreeSet<TaskId>, active: &BTreeSet<TaskId>) {
+        let mut standbys = self.standbys();
+        let gone = standbys.iter().filter(|task| !tasks.contains(task) && !active.contains(task));
+        for task in gone.copied().collect::<Vec<_>>() {
+            standbys.remove(&task);
+            if let Some(thread) = self.placements.of(task) {
+                let _ = self.send(thread, RestoreCommand::Unfollow(task)); // as in `cancel`
+            }
+        }
+        for task in tasks {
+            if !active.contains(&task) && standbys.insert(task) {
+                let thread = self.placements.enter(task, self.threads.len());
+                let _ = self.send(thread, RestoreCommand::Follow(task));
+            }
+        }
+    }
+
+    fn standbys(&self) -> MutexGuard<'_, BTreeSet<TaskId>> {
+        self.standbys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn stop(&self) {
@@ -125,7 +161,7 @@ impl Restorer {
     }
 }
 
-/// Which restore thread has a task, and for how many commands to start it. A task that is cancelled and comes back at once goes to the same
+/// Which restore thread has a task, and for how many commands to start or follow it. A task that is cancelled and comes back at once goes to the same
 /// thread, behind the cancellation: two threads would open its stores at the same time.
 #[derive(Clone, Default)]
 pub(super) struct Placements(Arc<Mutex<BTreeMap<TaskId, (usize, usize)>>>);
@@ -187,5 +223,55 @@ mod tests {
         placements.leave(task(0));
         placements.leave(task(2));
         assert_eq!(placements.enter(task(1), 2), 0);
+    }
+
+    fn restorer(threads: usize) -> (Restorer, Vec<Receiver<RestoreCommand>>) {
+        let (inboxes, receivers): (Vec<Inbox>, _) = (0..threads)
+            .map(|_| {
+                let (commands, receiver) = unbounded();
+                (Inbox { commands, wake: Arc::new(|| ()) }, receiver)
+            })
+            .unzip();
+        let placements = Placements::default();
+        let standbys = Arc::default();
+        (Restorer { threads: Arc::new(inboxes), placements, standbys }, receivers)
+    }
+
+    /// What each thread was told since the last call.
+    fn told(receivers: &[Receiver<RestoreCommand>]) -> Vec<String> {
+        let say = |command| match command {
+            RestoreCommand::Start { task, .. } => format!("start {task}"),
+            RestoreCommand::Cancel(task) => format!("cancel {task}"),
+            RestoreCommand::Follow(task) => format!("follow {task}"),
+            RestoreCommand::Unfollow(task) => format!("unfollow {task}"),
+            RestoreCommand::Stop => "stop".to_owned(),
+        };
+        let all = |receiver: &Receiver<_>| receiver.try_iter().map(say).collect::<Vec<_>>();
+        receivers.iter().map(|receiver| all(receiver).join(", ")).collect()
+    }
+
+    #[test]
+    fn a_standby_is_started_by_the_thread_that_follows_it_and_is_not_taken_from_it_before() {
+        let (restorer, receivers) = restorer(2);
+        let tasks = |numbers: &[i32]| -> BTreeSet<TaskId> {
+            numbers
+                .iter()
+                .map(|partition| TaskId { subtopology: 0, partition: *partition })
+                .collect()
+        };
+        restorer.set_standbys(tasks(&[0, 1, 2]), &tasks(&[3]));
+        assert_eq!(told(&receivers), ["follow 0_0, follow 0_2", "follow 0_1"]);
+        restorer.set_standbys(tasks(&[0, 1, 2]), &tasks(&[3]));
+        assert_eq!(told(&receivers), ["", ""], "nothing new");
+        // Task 1 becomes active; its start comes later, from its stream thread.
+        restorer.set_standbys(tasks(&[0, 2]), &tasks(&[1, 3]));
+        assert_eq!(told(&receivers), ["", ""], "it stays until it is started");
+        let (commands, _thread) = unbounded();
+        let reply = ReplyTo { commands, wake: Arc::new(|| ()) };
+        let task = TaskId { subtopology: 0, partition: 1 };
+        restorer.start(task, PathBuf::new(), reply).unwrap();
+        assert_eq!(told(&receivers), ["", "start 0_1"]);
+        restorer.set_standbys(tasks(&[1, 2]), &tasks(&[3]));
+        assert_eq!(told(&receivers), ["unfollow 0_0", "follow 0_1"], "it became a standby again");
     }
 }

@@ -7,130 +7,246 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::replay::Replay;
+use super::offsets::Offsets;
+use super::replay::{Replay, Until};
 use super::{Placements, ReplyTo, RestoreCommand, Restored, close_stores};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TaskId, TopicPartition};
-use crate::kafka::{CommittedOffset, Consumer, StartOffset};
-use crate::runtime::shared::{RestoreProgress, Shared};
+use crate::kafka::Consumer;
+use crate::runtime::shared::{RestoreProgress, Shared, TaskInfo, TaskState};
+use crate::runtime::state_dir::StateDir;
 use crate::runtime::stream_thread::Command;
 use crate::task::{TaskBuilder, TaskStore};
 use crate::telemetry::{Placed, RestoreMetrics};
 use crate::time::Timestamp;
-use crate::topology::AutoOffsetReset;
 
-/// Changelogs read at once; with a batch of 8 MiB and the consumer's 2 to 3 MiB each, a thread stays below 50 MiB.
+/// Changelogs that are read at once for tasks that are waited for, and for standbys that have not caught up yet; with a batch of 8 MiB and the
+/// consumer's 2 to 3 MiB each, a thread stays below 70 MiB, and standbys that have caught up take little.
 const CHANGELOGS_MAX: usize = 4;
+const CATCHING_UP_MAX: usize = 2;
 const IDLE_WAIT: Duration = Duration::from_millis(100);
-/// Between two times that progress is told to metrics and to `tasks()`, and to the log.
+/// Between two times that progress is told.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two looks at what is still to be followed, and at committed offsets of inputs that are changelogs.
+const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the answer may take: other tasks wait meanwhile.
+const STANDBY_TIMEOUT: Duration = Duration::from_millis(500);
 
-struct Restoring {
-    folder: PathBuf,
-    reply: ReplyTo,
-    stores: Vec<TaskStore>,
-    committed: Vec<Option<CommittedOffset>>,
-    starts: Vec<StartOffset>,
+/// A task whose changelogs are read here.
+pub(super) struct Followed {
+    pub(super) folder: PathBuf,
+    pub(super) stores: Vec<TaskStore>,
     /// Changelogs that are not complete.
-    replays: Vec<Replay>,
-    started: Timestamp,
+    pub(super) replays: Vec<Replay>,
+    /// Read so far in this role.
+    pub(super) records: u64,
+    pub(super) role: Role,
+}
+
+pub(super) enum Role {
+    Active(Box<Active>),
+    Standby(Standby),
+}
+
+/// A stream thread waits for it.
+pub(super) struct Active {
+    pub(super) reply: ReplyTo,
+    pub(super) offsets: Offsets,
+    pub(super) started: Timestamp,
     /// Of that moment and of the last word in the log, on the monotonic clock.
-    started_at: Duration,
-    logged_at: Duration,
-    eta: Placed,
-    records: u64,
+    pub(super) started_at: Duration,
+    pub(super) logged_at: Duration,
+    pub(super) eta: Placed,
+}
+
+#[derive(Default)]
+pub(super) struct Standby {
+    pub(super) is_caught_up: bool,
+    /// An attempt to start the task has failed, and another one is to come.
+    is_waited_for: bool,
+}
+
+impl Role {
+    fn until(&self) -> Until {
+        match self {
+            Self::Active(_) => Until::End,
+            Self::Standby(_) => Until::Stopped,
+        }
+    }
+}
+
+/// How many more changelogs may be read.
+struct Room {
+    active: usize,
+    standby: usize,
+}
+
+impl Room {
+    fn of(&mut self, until: Until) -> &mut usize {
+        match until {
+            Until::End => &mut self.active,
+            Until::Stopped => &mut self.standby,
+        }
+    }
 }
 
 pub(in crate::runtime) struct RestoreThread {
+    pub(in crate::runtime) index: usize,
     pub(in crate::runtime) builder: TaskBuilder,
     pub(in crate::runtime) consumer: Box<dyn Consumer>,
     pub(in crate::runtime) commands: Receiver<RestoreCommand>,
     pub(in crate::runtime) placements: Placements,
+    pub(in crate::runtime) state_dir: Arc<StateDir>,
     pub(in crate::runtime) shared: Arc<Shared>,
     pub(in crate::runtime) request_timeout: Duration,
+    /// `acceptable.recovery.lag`.
+    pub(in crate::runtime) recovery_lag: u64,
     pub(in crate::runtime) metrics: RestoreMetrics,
+}
+
+/// What the thread has in hand.
+struct Tasks {
+    followed: BTreeMap<TaskId, Followed>,
+    /// Standbys that could not be opened yet.
+    wanted: Vec<TaskId>,
 }
 
 impl RestoreThread {
     pub(in crate::runtime) fn run(mut self) {
-        let mut restoring: BTreeMap<TaskId, Restoring> = BTreeMap::new();
-        let mut told_at = self.now();
-        while self.serve_commands(&mut restoring) && !self.shared.is_poisoned() {
-            let moved = self.advance(&mut restoring);
-            if self.now().saturating_sub(told_at) >= TELL_INTERVAL {
-                told_at = self.now();
-                self.tell(&mut restoring);
+        let mut tasks = Tasks { followed: BTreeMap::new(), wanted: Vec::new() };
+        let (mut told_at, mut looked_at) = (self.now(), self.now());
+        while self.serve_commands(&mut tasks) && !self.shared.is_poisoned() {
+            let moved = self.advance(&mut tasks);
+            let now = self.now();
+            if now.saturating_sub(told_at) >= TELL_INTERVAL {
+                told_at = now;
+                self.tell(&mut tasks.followed);
+            }
+            if now.saturating_sub(looked_at) >= STANDBY_INTERVAL {
+                looked_at = now;
+                self.open_wanted(&mut tasks);
+                self.move_limits(&mut tasks);
             }
             if !moved && let Err(error) = self.consumer.wait(IDLE_WAIT) {
                 self.shared.fail(error.context("restore consumer"));
             }
         }
-        for (id, task) in restoring {
+        for (id, task) in tasks.followed {
             self.close(id, task);
         }
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.builder.settings.clock.monotonic()
     }
 
     /// Whether the thread goes on.
-    fn serve_commands(&mut self, restoring: &mut BTreeMap<TaskId, Restoring>) -> bool {
+    fn serve_commands(&mut self, tasks: &mut Tasks) -> bool {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 RestoreCommand::Stop => return false,
-                RestoreCommand::Cancel(task) => {
-                    if let Some(gone) = restoring.remove(&task) {
-                        self.close(task, gone);
+                RestoreCommand::Cancel(id) => {
+                    let is_waited_for = |task: &Followed| match &task.role {
+                        Role::Active(_) => true,
+                        Role::Standby(standby) => standby.is_waited_for,
+                    };
+                    if tasks.followed.get(&id).is_some_and(is_waited_for)
+                        && let Some(gone) = tasks.followed.remove(&id)
+                    {
+                        self.close(id, gone);
                     }
                 }
                 RestoreCommand::Start { task, folder, reply } => {
-                    match self.open(task, &folder, &reply) {
-                        Ok(opened) => drop(restoring.insert(task, opened)),
-                        Err(error) => {
-                            self.placements.leave(task);
-                            reply.send(Command::RestoreFailed(task, error));
-                        }
-                    }
+                    self.start(task, folder, reply, tasks);
                 }
+                RestoreCommand::Follow(task) => {
+                    tasks.wanted.push(task);
+                    self.open_wanted(tasks);
+                }
+                RestoreCommand::Unfollow(id) => self.unfollow(id, tasks),
             }
         }
         true
     }
 
-    fn open(&mut self, task: TaskId, folder: &Path, reply: &ReplyTo) -> Result<Restoring> {
-        let sources = self.builder.source_partitions(task);
-        let committed = self
-            .consumer
-            .committed(&sources, self.request_timeout)
-            .map_err(|e| e.context(format!("committed offsets of task {task}")))?;
-        let inputs = sources.iter().zip(&committed);
-        let starts = inputs
-            .map(|(partition, committed)| self.start_of(partition, committed.as_ref()))
-            .collect::<Result<_>>()?;
-        let names = self.builder.store_names(task);
-        let stores = names.iter().map(|name| self.open_store(task, name, folder));
-        let stores = stores.collect::<Result<Vec<TaskStore>>>()?;
+    fn start(&mut self, id: TaskId, folder: PathBuf, reply: ReplyTo, tasks: &mut Tasks) {
+        self.drop_wanted(id, tasks);
+        let opened = match self.offsets_of(id) {
+            Ok(offsets) => {
+                let standby = tasks.followed.remove(&id);
+                standby.iter().for_each(|_| self.placements.leave(id));
+                self.open_active(id, folder, &reply, offsets, standby)
+            }
+            Err(error) => {
+                if let Some(Role::Standby(standby)) =
+                    tasks.followed.get_mut(&id).map(|task| &mut task.role)
+                {
+                    standby.is_waited_for = true; // the next attempt takes it
+                }
+                Err(error)
+            }
+        };
+        match opened {
+            Ok(opened) => drop(tasks.followed.insert(id, opened)),
+            Err(error) => {
+                self.placements.leave(id);
+                reply.send(Command::RestoreFailed(id, error));
+            }
+        }
+    }
+
+    /// A standby that could not be opened yet is not to be opened any more.
+    fn drop_wanted(&self, id: TaskId, tasks: &mut Tasks) {
+        let count = tasks.wanted.len();
+        tasks.wanted.retain(|wanted| *wanted != id);
+        (tasks.wanted.len()..count).for_each(|_| self.placements.leave(id));
+    }
+
+    /// Opens a task's stores, or goes on with those of its standby.
+    fn open_active(
+        &mut self,
+        id: TaskId,
+        folder: PathBuf,
+        reply: &ReplyTo,
+        offsets: Offsets,
+        standby: Option<Followed>,
+    ) -> Result<Followed> {
+        let stores = match standby {
+            Some(standby) => self.stores_of(id, standby)?,
+            None => self.open_stores(id, &folder)?,
+        };
         let now = self.now();
-        let mut opened = Restoring {
-            folder: folder.to_owned(),
+        let active = Active {
             reply: reply.clone(),
-            stores,
-            committed,
-            starts,
-            replays: Vec::new(),
+            offsets,
             started: self.builder.settings.clock.now(),
             started_at: now,
             logged_at: now,
-            eta: self.metrics.eta(task),
-            records: 0,
+            eta: self.metrics.eta(id),
         };
-        for index in 0..opened.stores.len() {
-            self.enter(task, &opened.stores[index]);
-            opened.replays.extend(self.replay(task, &opened, index));
+        Ok(self.follow(id, folder, stores, Role::Active(Box::new(active))))
+    }
+
+    /// The stores of a standby, with all that was read of their changelogs.
+    fn stores_of(&mut self, id: TaskId, standby: Followed) -> Result<Vec<TaskStore>> {
+        let Followed { mut stores, replays, records, .. } = standby;
+        let mut outcome = Ok(());
+        for mut replay in replays {
+            // What cannot be applied is read again.
+            let flushed = replay.flush(&mut stores[replay.store], &self.metrics);
+            outcome = outcome.and(flushed).and(replay.close(&mut *self.consumer));
         }
-        Ok(opened)
+        if let Err(error) = outcome {
+            close_stores(id, stores);
+            return Err(error);
+        }
+        tracing::info!(task = %id, followed = records, "standby becomes active");
+        Ok(stores)
+    }
+
+    fn open_stores(&self, task: TaskId, folder: &Path) -> Result<Vec<TaskStore>> {
+        let names = self.builder.store_names(task);
+        names.iter().map(|name| self.open_store(task, name, folder)).collect()
     }
 
     fn open_store(&self, task: TaskId, name: &str, folder: &Path) -> Result<TaskStore> {
@@ -144,71 +260,114 @@ impl RestoreThread {
         }
     }
 
+    fn follow(&self, id: TaskId, folder: PathBuf, stores: Vec<TaskStore>, role: Role) -> Followed {
+        let mut task = Followed { folder, stores, replays: Vec::new(), records: 0, role };
+        for index in 0..task.stores.len() {
+            self.enter(id, &task.stores[index]);
+            let replay = self.replay(id, &task, index);
+            task.replays.extend(replay);
+        }
+        task
+    }
+
     /// What has to be replayed of a store's changelog, if it has one.
-    fn replay(&self, task: TaskId, restoring: &Restoring, index: usize) -> Option<Replay> {
-        let store = &restoring.stores[index];
+    fn replay(&self, id: TaskId, task: &Followed, index: usize) -> Option<Replay> {
+        let store = &task.stores[index];
         let topic = store.changelog.clone()?;
-        let limit = self.limit(task, &restoring.committed, store);
-        let partition = TopicPartition::new(topic, task.partition);
-        let replay = Replay::new((task, index, store), partition, limit, &self.metrics);
+        let limit = match &task.role {
+            Role::Active(active) => self.limit(id, &active.offsets.committed, store),
+            // Nothing may be applied before it is known what is committed.
+            Role::Standby(_) => store.is_source.then_some(0),
+        };
+        let (partition, until) = (TopicPartition::new(topic, id.partition), task.role.until());
+        let replay = Replay::new(until, (id, index, store), partition, limit, &self.metrics);
         (!replay.is_complete).then_some(replay)
     }
 
-    /// Where the changelog is an input topic, the committed offset: nothing from there on may be applied. 0: nothing is committed.
-    fn limit(
-        &self,
-        task: TaskId,
-        committed: &[Option<CommittedOffset>],
-        store: &TaskStore,
-    ) -> Option<i64> {
-        let topic = store.changelog.as_ref().filter(|_| store.is_source)?;
-        let sources = self.builder.source_partitions(task);
-        let input = sources.iter().position(|partition| partition.topic == *topic);
-        let committed = input.and_then(|input| committed[input].as_ref());
-        Some(committed.map_or(0, |committed| committed.offset))
+    /// Opens standbys that were not opened yet.
+    fn open_wanted(&mut self, tasks: &mut Tasks) {
+        for id in std::mem::take(&mut tasks.wanted) {
+            match self.open_standby(id) {
+                Ok(Some(standby)) => drop(tasks.followed.insert(id, standby)),
+                Ok(None) => tasks.wanted.push(id),
+                Err(error) => {
+                    // Nobody waits for it: it is tried again for as long as it is wanted.
+                    tracing::warn!(task = %id, error = ?error, "standby could not be opened");
+                    self.shared.remove_standby(id);
+                    tasks.wanted.push(id);
+                }
+            }
+        }
     }
 
-    /// Where an input partition is read from: where the group goes on, or what the source's policy says where nothing is committed. Source:
-    /// `StreamThread.resetOffsets`.
-    fn start_of(
-        &mut self,
-        partition: &TopicPartition,
-        committed: Option<&CommittedOffset>,
-    ) -> Result<StartOffset> {
-        if let Some(committed) = committed {
-            return Ok(StartOffset::At(committed.offset));
+    /// `None`: a stream thread has the task, or has not closed it yet.
+    fn open_standby(&mut self, id: TaskId) -> Result<Option<Followed>> {
+        let partitions = self.builder.source_partitions(id);
+        let info = TaskInfo {
+            id,
+            state: TaskState::Standby,
+            thread: self.index,
+            partitions,
+            progress: None,
+        };
+        if !self.shared.enter_standby(info) {
+            return Ok(None);
         }
-        let settings = &self.builder.settings;
-        let (topology, timeout) = (&self.builder.topology, self.request_timeout);
-        // A position is fixed once: after an abort it is read from there again.
-        match topology.offset_reset_of(&partition.topic, &settings.application_id) {
-            AutoOffsetReset::Earliest => Ok(StartOffset::Beginning),
-            AutoOffsetReset::Latest => {
-                Ok(StartOffset::At(self.consumer.offsets(partition, timeout)?.1))
+        let folder = self.state_dir.task_folder(id)?;
+        let stores = self.open_stores(id, &folder)?;
+        Ok(Some(self.follow(id, folder, stores, Role::Standby(Standby::default()))))
+    }
+
+    /// Where standbys' changelogs are input topics, lets them follow to what is committed now.
+    fn move_limits(&mut self, tasks: &mut Tasks) {
+        let is_standby = |task: &Followed| matches!(task.role, Role::Standby(_));
+        let is_source = |task: &Followed| task.stores.iter().any(|store| store.is_source);
+        for (id, task) in &mut tasks.followed {
+            if !is_standby(task) || !is_source(task) {
+                continue;
             }
-            AutoOffsetReset::ByDuration(age) => {
-                let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-                let since = settings.clock.now().as_millis().saturating_sub(age_ms).max(0);
-                let since = Timestamp::from_millis(since);
-                Ok(StartOffset::At(self.consumer.offset_for_time(partition, since, timeout)?))
+            let sources = self.builder.source_partitions(*id);
+            let committed = match self.consumer.committed(&sources, STANDBY_TIMEOUT) {
+                Ok(committed) => committed,
+                Err(error) => {
+                    tracing::debug!(task = %id, error = ?error, "a standby's committed offsets are asked for again");
+                    continue;
+                }
+            };
+            for replay in &mut task.replays {
+                let limit = self.limit(*id, &committed, &task.stores[replay.store]);
+                limit.into_iter().for_each(|limit| replay.set_limit(limit));
             }
-            AutoOffsetReset::None => Err(Error::invalid(format!(
-                "found no committed offset of {partition}, wanted one, since its source has the offset reset policy None; commit an offset for group \"{}\", or choose another policy",
-                settings.application_id
-            ))),
+        }
+    }
+
+    fn unfollow(&mut self, id: TaskId, tasks: &mut Tasks) {
+        self.drop_wanted(id, tasks);
+        let is_standby = |task: &Followed| matches!(task.role, Role::Standby(_));
+        if tasks.followed.get(&id).is_some_and(is_standby)
+            && let Some(gone) = tasks.followed.remove(&id)
+        {
+            self.close(id, gone);
+            self.shared.remove_standby(id);
         }
     }
 
     /// Reads what has come of the changelogs whose turn it is; answers for tasks that are complete. Says whether anything had come.
-    fn advance(&mut self, restoring: &mut BTreeMap<TaskId, Restoring>) -> bool {
+    fn advance(&mut self, tasks: &mut Tasks) -> bool {
         let (mut moved, mut finished) = (false, Vec::new());
-        let open = restoring.values().flat_map(|task| &task.replays);
-        let mut room = CHANGELOGS_MAX.saturating_sub(open.filter(|r| r.slot.is_some()).count());
-        for (id, task) in restoring.iter_mut() {
-            match self.advance_task(*id, task, &mut room) {
+        let mut room = Room { active: CHANGELOGS_MAX, standby: CATCHING_UP_MAX };
+        for task in tasks.followed.values() {
+            let is_read = |replay: &&Replay| replay.slot.is_some() && !replay.has_caught_up;
+            let taken = task.replays.iter().filter(is_read).count();
+            let left = room.of(task.role.until());
+            *left = left.saturating_sub(taken);
+        }
+        for (id, task) in &mut tasks.followed {
+            let room = room.of(task.role.until());
+            match self.advance_task(*id, task, room) {
                 Ok(progress) => {
                     moved |= progress;
-                    if task.replays.is_empty() {
+                    if task.replays.is_empty() && matches!(task.role, Role::Active(_)) {
                         finished.push((*id, None));
                     }
                 }
@@ -217,20 +376,26 @@ impl RestoreThread {
         }
         moved |= !finished.is_empty();
         for (id, error) in finished {
-            let task = restoring.remove(&id).expect("it was just advanced");
-            match error {
-                None => self.finish(id, task),
-                Some(error) => {
-                    let reply = task.reply.clone();
+            let task = tasks.followed.remove(&id).expect("it was just advanced");
+            match (error, &task.role) {
+                (None, _) => self.finish(id, task),
+                (Some(error), Role::Active(active)) => {
+                    let reply = active.reply.clone();
                     self.close(id, task);
                     reply.send(Command::RestoreFailed(id, error));
+                }
+                (Some(error), Role::Standby(_)) => {
+                    tracing::warn!(task = %id, error = ?error, "standby stops, and is opened again");
+                    close_followed(&mut *self.consumer, id, task);
+                    self.shared.remove_standby(id);
+                    tasks.wanted.push(id);
                 }
             }
         }
         moved
     }
 
-    fn advance_task(&mut self, id: TaskId, task: &mut Restoring, room: &mut usize) -> Result<bool> {
+    fn advance_task(&mut self, id: TaskId, task: &mut Followed, room: &mut usize) -> Result<bool> {
         let (mut moved, now) = (false, self.now());
         for at in (0..task.replays.len()).rev() {
             let replay = &mut task.replays[at];
@@ -275,7 +440,7 @@ impl RestoreThread {
     fn start_over(
         &mut self,
         id: TaskId,
-        task: &mut Restoring,
+        task: &mut Followed,
         index: usize,
         error: &Error,
     ) -> Result<()> {
@@ -295,79 +460,31 @@ impl RestoreThread {
         self.shared.enter_store(task, store.store.name(), store.store.view());
     }
 
-    /// Tells how far the tasks are.
-    fn tell(&mut self, restoring: &mut BTreeMap<TaskId, Restoring>) {
-        let now = self.now();
-        for (id, task) in restoring {
-            let left = task.replays.iter().map(|replay| replay.left(&task.stores[replay.store]));
-            let Some(remaining) = left.sum::<Option<u64>>() else { continue };
-            let pace = Pace { restored: task.records, took: now.saturating_sub(task.started_at) };
-            let eta = pace.eta(remaining);
-            let restored = task.records;
-            self.shared.set_progress(*id, RestoreProgress { restored, remaining, eta });
-            if let Some(eta) = eta {
-                task.eta.set(eta.as_secs_f64());
-            }
-            if now.saturating_sub(task.logged_at) >= LOG_INTERVAL {
-                task.logged_at = now;
-                let percent = restored * 100 / (restored + remaining).max(1);
-                tracing::info!(task = %id, restored, remaining, percent, eta_s = eta.map(|eta| eta.as_secs()), "restoring");
-            }
-        }
-    }
-
-    fn finish(&mut self, id: TaskId, task: Restoring) {
-        let now = self.builder.settings.clock.now();
-        let elapsed = now.since(task.started);
+    fn finish(&mut self, id: TaskId, task: Followed) {
+        let Role::Active(active) = task.role else { return };
+        let elapsed = self.builder.settings.clock.now().since(active.started);
         tracing::info!(task = %id, records = task.records, ms = elapsed.as_millis(), "task restored");
         self.metrics.finished(elapsed);
-        let done =
-            RestoreProgress { restored: task.records, remaining: 0, eta: Some(Duration::ZERO) };
+        let restored = task.records;
+        let done = RestoreProgress { restored, remaining: 0, eta: Some(Duration::ZERO) };
         self.shared.set_progress(id, done);
-        let Restoring { stores, committed, starts, reply, .. } = task;
+        let Active { reply, offsets: Offsets { committed, starts }, .. } = *active;
         self.placements.leave(id);
+        let stores = task.stores;
         reply.send(Command::Restored(Restored { task: id, stores, committed, starts }));
     }
 
-    fn close(&mut self, id: TaskId, task: Restoring) {
-        for mut replay in task.replays {
-            if let Err(error) = replay.close(&mut *self.consumer) {
-                tracing::warn!(error = ?error, "unassign of a changelog failed");
-            }
-        }
-        close_stores(id, task.stores);
+    fn close(&mut self, id: TaskId, task: Followed) {
+        close_followed(&mut *self.consumer, id, task);
         self.placements.leave(id);
     }
 }
 
-/// How fast a task's records have come so far.
-struct Pace {
-    restored: u64,
-    took: Duration,
-}
-
-impl Pace {
-    /// How long the rest takes at this pace; `None` before the first record.
-    fn eta(&self, remaining: u64) -> Option<Duration> {
-        if self.restored == 0 {
-            return None;
+fn close_followed(consumer: &mut dyn Consumer, id: TaskId, task: Followed) {
+    for mut replay in task.replays {
+        if let Err(error) = replay.close(consumer) {
+            tracing::warn!(error = ?error, "unassign of a changelog failed");
         }
-        let took_ms = self.took.as_millis();
-        let eta_ms = took_ms * u128::from(remaining) / u128::from(self.restored);
-        Some(Duration::from_millis(u64::try_from(eta_ms).unwrap_or(u64::MAX)))
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rest_takes_as_long_as_the_pace_says() {
-        let pace = |restored| Pace { restored, took: Duration::from_secs(10) };
-        assert_eq!(pace(0).eta(1_000), None);
-        assert_eq!(pace(500).eta(1_500), Some(Duration::from_secs(30)));
-        assert_eq!(pace(1).eta(u64::MAX), Some(Duration::from_millis(u64::MAX)));
-        assert_eq!(pace(1).eta(0), Some(Duration::ZERO));
-    }
+    close_stores(id, task.stores);
 }

@@ -72,6 +72,8 @@ pub struct KafkaSettings {
     pub state_dir: PathBuf,
     pub num_stream_threads: usize,
     pub restore_threads: usize,
+    pub num_standby_replicas: usize,
+    pub acceptable_recovery_lag: u64,
     pub processing_guarantee: Guarantee,
     pub commit_interval_ms: u64,
     pub commit_interval_min_ms: u64,
@@ -173,6 +175,8 @@ impl Default for KafkaSettings {
             state_dir: engine.state_dir,
             num_stream_threads: engine.num_stream_threads,
             restore_threads: engine.restore_threads,
+            num_standby_replicas: engine.num_standby_replicas,
+            acceptable_recovery_lag: engine.acceptable_recovery_lag,
             processing_guarantee: match engine.processing_guarantee {
                 ProcessingGuarantee::ExactlyOnceV2 => Guarantee::ExactlyOnceV2,
                 ProcessingGuarantee::AtLeastOnce => Guarantee::AtLeastOnce,
@@ -262,6 +266,8 @@ impl Settings {
             state_dir: kafka.state_dir.clone(),
             num_stream_threads: kafka.num_stream_threads,
             restore_threads: kafka.restore_threads,
+            num_standby_replicas: kafka.num_standby_replicas,
+            acceptable_recovery_lag: kafka.acceptable_recovery_lag,
             processing_guarantee: match kafka.processing_guarantee {
                 Guarantee::ExactlyOnceV2 => ProcessingGuarantee::ExactlyOnceV2,
                 Guarantee::AtLeastOnce => ProcessingGuarantee::AtLeastOnce,

@@ -31,6 +31,7 @@ const ABSENT: &[(&str, &str)] = &[
     ("kstreams_cache_", "no topology of the application has a table with a record cache"),
     ("kstreams_restore_remaining_records", "may be over between two looks"),
     ("kstreams_restore_eta_seconds", "may be over between two looks"),
+    ("kstreams_standby_", "there are no standbys"),
     ("kstreams_records_dropped_total", "no topology drops records in this run"),
     ("kstreams_punctuation_failures_total", "no punctuation fails"),
 ];
