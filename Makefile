@@ -1,6 +1,6 @@
 # The commands of this repository. The work is done by scripts/, which can be called directly too.
 .DEFAULT_GOAL := help
-.PHONY: help run cluster cluster-stop test check bench
+.PHONY: help run cluster cluster-stop test check bench chaos
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,3 +22,6 @@ check: ## Format, lints, layers and tree rules. STORE=memory skips the code that
 
 bench: ## Throughput on a real Kafka against a plain client. PEER=folder compares with Kafka Streams
 	@scripts/bench.sh $(ARGS)
+
+chaos: ## Ten minutes of failures: processes, brokers, registry, network. ARGS="--seconds 60 --rate 500"
+	@scripts/chaos.sh $(ARGS)

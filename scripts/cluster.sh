@@ -1,22 +1,30 @@
 #!/usr/bin/env bash
 # A throw-away Kafka (KRaft) with a schema registry on free loopback ports.
-# usage: cluster.sh start DIR [--nodes 1|3] [--no-registry] [--users NAME,…] [--owner PID]
+# usage: cluster.sh start DIR [--nodes 1|3] [--no-registry] [--users NAME,…] [--proxied] [--owner PID]
 #        cluster.sh stop DIR
+#        cluster.sh kill|revive DIR kafka-1|kafka-2|kafka-3|registry
 # `start` wants a new or empty DIR, returns when all are ready, and writes DIR/env, to be sourced:
 # KSTREAMS_TEST_BOOTSTRAP, KSTREAMS_TEST_REGISTRY and KSTREAMS_TEST_JAVA_CLASSPATH. Process ids are in DIR/*.pid, logs in
 # DIR/*.log. With --owner the cluster stops by itself when that process is gone, SIGKILL included.
 # With --users there is a second listener, KSTREAMS_TEST_SECURE_BOOTSTRAP, which demands TLS (certificates in KSTREAMS_TEST_TLS)
 # and SASL: each of them has the password NAME-secret, and no rights until ACLs give it some. The first listener may do everything.
+# With --proxied each broker has a listener that it advertises under another port, where a test may put a proxy:
+# KSTREAMS_TEST_PROXIED has both, as "listens:advertised", of each broker.
+# `kill` kills one process, `revive` starts it again on its data (the registry has none) and returns when it is ready.
 # `stop` kills the processes and removes DIR. KAFKA_HEAP sets the brokers' JVM heap options.
 source "$(dirname "$0")/common.sh"
 source "$SCRIPTS/fetch.sh"
 source "$SCRIPTS/processes.sh"
 
-usage() { sed -n '3,4s/^# //p' "$0" >&2; exit 2; }
+usage() { sed -n '3,5s/^# //p' "$0" >&2; exit 2; }
 
 kafka_ready() { grep -q 'Kafka Server started' "$DIR/kafka-$1.log"; }
 
-registry_ready() { http_ok "127.0.0.1:$registry_port" /apis/ccompat/v7/subjects; }
+registry_ready() {
+  local address
+  address=$(sed -n 's|^export KSTREAMS_TEST_REGISTRY=http://\([^/]*\)/.*|\1|p' "$DIR/env")
+  http_ok "$address" /apis/ccompat/v7/subjects
+}
 
 # An authority in tls/ca.pem, a certificate for this machine in tls/server.pem (its key in server.key), and another authority,
 # which has signed nothing, in tls/other-ca.pem.
@@ -52,6 +60,10 @@ write_properties() {
     -e "s|@CONTROLLER_PORT@|${controller_ports[node]}|g" -e "s|@VOTERS@|$voters|g" \
     -e "s|@DATA@|$DIR/data-$node|g" -e "s|@REPLICAS@|$replicas|g" -e "s|@IN_SYNC@|$in_sync|g" \
     "$ROOT/tests/cluster/server.properties" >"$DIR/kafka-$node.properties"
+  [ "$proxied" = no ] ||
+    sed -i -e "s|^listeners=.*|&,PROXIED://127.0.0.1:${proxied_ports[node]}|" \
+      -e "s|^advertised.listeners=.*|&,PROXIED://127.0.0.1:${advertised_ports[node]}|" \
+      -e 's|^listener.security.protocol.map=.*|&,PROXIED:PLAINTEXT|' "$DIR/kafka-$node.properties"
   [ -n "$users" ] || return 0
   sed -i -e "s|^listeners=.*|&,SASL_SSL://127.0.0.1:${secure_ports[node]}|" \
     -e "s|^advertised.listeners=.*|&,SASL_SSL://localhost:${secure_ports[node]}|" \
@@ -60,8 +72,8 @@ write_properties() {
 }
 
 start_kafka() {
-  local node java voters='' bootstrap='' secure=''
-  local -a ports controller_ports secure_ports scram=()
+  local node java voters='' bootstrap='' secure='' proxied_pairs=''
+  local -a ports controller_ports secure_ports proxied_ports advertised_ports scram=()
   local -a jvm=(-Djava.awt.headless=true "-Dlog4j2.configurationFile=$ROOT/tests/cluster/log4j2.properties"
     -cp "$DIST/kafka/*")
   java=$(java_command)
@@ -72,6 +84,9 @@ start_kafka() {
     bootstrap+=${bootstrap:+,}127.0.0.1:${ports[node]}
     free_port && secure_ports[node]=$FREE_PORT
     secure+=${secure:+,}localhost:${secure_ports[node]}
+    free_port && proxied_ports[node]=$FREE_PORT
+    free_port && advertised_ports[node]=$FREE_PORT
+    proxied_pairs+="${proxied_ports[node]}:${advertised_ports[node]} "
   done
   if [ -n "$users" ]; then
     make_certificates 2>"$DIR/certificates.log" || { cat "$DIR/certificates.log" >&2; return 1; }
@@ -87,6 +102,7 @@ start_kafka() {
     spawn "kafka-$node" "$java" $heap -XX:+UseG1GC "${jvm[@]}" kafka.Kafka "$DIR/kafka-$node.properties"
   done
   echo "export KSTREAMS_TEST_BOOTSTRAP=$bootstrap" >>"$DIR/env"
+  [ "$proxied" = no ] || printf 'export KSTREAMS_TEST_PROXIED=%q\n' "$proxied_pairs" >>"$DIR/env"
 }
 
 start_registry() {
@@ -103,7 +119,7 @@ start() {
   [ -z "$(ls -A "$DIR" 2>/dev/null)" ] || die "found files in \"$DIR\", wanted a new or empty folder"
   fetch_services
   mkdir -p "$DIR"
-  printf 'export KSTREAMS_TEST_JAVA_CLASSPATH=%q\n' "$DIST/kafka/*" >"$DIR/env"
+  printf 'export KSTREAMS_TEST_JAVA_CLASSPATH=%q KSTREAMS_TEST_CLUSTER=%q\n' "$DIST/kafka/*" "$DIR" >"$DIR/env"
   if [ -n "$owner" ]; then
     # shellcheck disable=SC2016  # the inner shell expands its own arguments
     spawn watch bash -c 'tail --pid="$1" -f /dev/null; exec "$2" stop "$3"' \
@@ -124,12 +140,14 @@ stop() {
 }
 
 [ $# -ge 2 ] || usage
-command=$1 DIR=$(realpath -m "$2") nodes=1 registry=yes users='' owner=''
+command=$1 DIR=$(realpath -m "$2") nodes=1 registry=yes users='' proxied=no owner='' process=''
 shift 2
+case $command in kill | revive) process=${1:?} && shift ;; esac
 while [ $# -gt 0 ]; do
   case $1 in
     --nodes) nodes=${2:?} && shift ;;
     --no-registry) registry=no ;;
+    --proxied) proxied=yes ;;
     --users) users=${2:?} && shift ;;
     --owner) owner=${2:?} && shift ;;
     *) usage ;;
@@ -141,5 +159,13 @@ heap=${KAFKA_HEAP:--Xms256m -Xmx$((nodes == 3 ? 384 : 512))m}
 case $command in
   start) start ;;
   stop) stop ;;
+  kill) kill_one "$process" ;;
+  revive)
+    respawn "$process"
+    case $process in
+      kafka-*) wait_ready "$process" kafka_ready "${process#kafka-}" ;;
+      *) wait_ready "$process" registry_ready ;;
+    esac
+    ;;
   *) usage ;;
 esac

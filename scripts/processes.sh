@@ -30,6 +30,7 @@ alive() {
 spawn() {
   local name=$1
   shift
+  printf '%q ' "$@" >"$DIR/$name.command"
   setsid "$@" >"$DIR/$name.log" 2>&1 </dev/null &
   echo $! >"$DIR/$name.pid"
   # Otherwise this shell would announce its death.
@@ -75,6 +76,22 @@ kill_all() {
   for file in "$DIR"/*.pid; do
     while [ -f "$file" ] && alive_other "$file"; do sleep 0.05; done
   done
+}
+
+# kill_one NAME: as `kill_all`, for one of them.
+kill_one() {
+  alive "$DIR/$1.pid" || die "found no process \"$1\" in \"$DIR\""
+  kill -KILL -- "-$(cat "$DIR/$1.pid")"
+  while alive "$DIR/$1.pid"; do sleep 0.05; done
+}
+
+# respawn NAME: starts one that has ended as it was started before.
+respawn() {
+  local -a command
+  [ -f "$DIR/$1.command" ] || die "found no \"$1\" in \"$DIR\" that was started"
+  ! alive "$DIR/$1.pid" || die "\"$1\" runs"
+  eval "command=($(cat "$DIR/$1.command"))"
+  spawn "$1" "${command[@]}"
 }
 
 # Sets DIR, the folder of stack.sh's processes: the one that is given, or the usual one.

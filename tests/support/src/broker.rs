@@ -165,7 +165,10 @@ pub fn produce(topic: &str, messages: &[Message], outcome: Outcome) {
 }
 
 /// Queues one message; where the queue is full, lets the client send first.
-fn send(producer: &BaseProducer, topic: &str, message: &Message) {
+///
+/// # Panics
+/// When the client will not take it.
+pub fn send(producer: &BaseProducer, topic: &str, message: &Message) {
     let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
     for (key, value) in &message.headers {
         headers = headers.insert(Header { key, value: value.as_deref() });

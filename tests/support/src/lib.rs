@@ -9,12 +9,14 @@
 //! are generous: they end a hung test, they do not measure.
 
 mod broker;
+mod cluster;
 mod process;
 mod wait;
 
 pub use broker::{
     Follower, Message, Outcome, Topic, bootstrap, consumer, create_topic, create_topics,
-    delete_topics, produce, producer, read_committed, registry_url, topics, unique, unread,
+    delete_topics, produce, producer, read_committed, registry_url, send, topics, unique, unread,
 };
+pub use cluster::Cluster;
 pub use process::{Process, Signal, prometheus_folder, python, run_python};
 pub use wait::{DEADLINE, wait_until};

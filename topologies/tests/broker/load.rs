@@ -155,9 +155,18 @@ impl Load {
     /// Closings of about a third of the requests up to now, a few of them twice; they must have been
     /// assigned. To `request-events` and to `workflow-events`.
     pub(crate) fn closings(&mut self) -> (Vec<Message>, Vec<Message>) {
+        self.closings_of(|_| true)
+    }
+
+    /// As [`closings`](Self::closings), of those requests only that have been assigned, by their ids.
+    pub(crate) fn closings_of(
+        &mut self,
+        is_assigned: impl Fn(i64) -> bool,
+    ) -> (Vec<Message>, Vec<Message>) {
         let (mut cancelled, mut finished) = (Vec::new(), Vec::new());
         for request in 0..self.filed.len() {
-            if self.closed[request] || self.random.below(3) > 0 {
+            let is_open = !self.closed[request] && is_assigned(request as i64 + 1);
+            if !is_open || self.random.below(3) > 0 {
                 continue;
             }
             self.closed[request] = true;
