@@ -21,7 +21,7 @@ mod traffic;
 use std::time::Duration;
 
 use kstreams::{Clock, SystemClock};
-use test_support::{Cluster, DEADLINE, Outcome, produce, wait_until};
+use test_support::{Cluster, Outcome, produce, wait_until};
 
 use crate::failures::{Chaos, Failure};
 use crate::fleet::Fleet;
@@ -79,6 +79,7 @@ fn run(protocol: &str, rate: u32, time: Duration, failures: &[Failure]) {
         chaos.wait("the next failure's time", time, |_| clock.monotonic() >= until);
     }
     let Chaos { mut fleet, mut traffic, .. } = chaos;
+    traffic.finish();
     let mut show = String::new();
     wait_until("all that must come", END_DEADLINE, || {
         traffic.look();
@@ -88,7 +89,7 @@ fn run(protocol: &str, rate: u32, time: Duration, failures: &[Failure]) {
     eprintln!("after the last event: {show}");
     fleet.stop();
     let mut whole = Ledger::new(&site);
-    wait_until("the ends of all topics", END_DEADLINE.max(DEADLINE), || whole.look());
+    wait_until("the ends of all topics", END_DEADLINE, || whole.look());
     whole.check(&traffic.load);
     let (filed, poison) = (traffic.load.filed.len(), traffic.load.poison.len());
     eprintln!(
