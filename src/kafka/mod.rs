@@ -24,13 +24,13 @@ pub trait KafkaClients: Send + Sync {
     /// Joins the consumer group with a subscription to exactly these topics. An earlier member of this process has left before:
     /// with a static id, two of them fence each other.
     fn membership(&self, topics: &[Arc<str>]) -> Result<Box<dyn Membership>> {
-        self.membership_with_view(topics, None)
+        self.membership_as(topics, MemberName::default())
     }
-    /// As [`membership`](Self::membership), and lets the other members know by what view of the cluster's topics it was chosen; see [`view`].
-    fn membership_with_view(
+    /// As [`membership`](Self::membership), and tells the other members what `name` says.
+    fn membership_as(
         &self,
         topics: &[Arc<str>],
-        view: Option<&str>,
+        name: MemberName<'_>,
     ) -> Result<Box<dyn Membership>>;
     /// A consumer with manual assignment; never a member of the group.
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>>;
@@ -38,6 +38,15 @@ pub trait KafkaClients: Send + Sync {
     fn producer(&self, transactional_id: Option<&str>) -> Result<Box<dyn Producer>>;
     /// Topic administration.
     fn admin(&self) -> Result<Box<dyn Admin>>;
+}
+
+/// What a member tells the others of itself, in its `client.id`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MemberName<'a> {
+    /// Its process, by letters and digits: what its `transactional.id`s are made of; see [`GroupMember::has_process`].
+    pub process: Option<&'a str>,
+    /// By what view of the cluster's topics its subscription was chosen; see [`view`].
+    pub view: Option<&'a str>,
 }
 
 /// What a consumer is for; decides its settings and its `client.id`.
@@ -296,9 +305,22 @@ pub struct GroupMember {
     pub group_instance_id: Option<String>,
     /// The name that its client gave itself; see [`application_server`].
     pub client_id: String,
+    /// Its `group.instance.id`, where it is a static member.
+    pub group_instance_id: Option<String>,
     /// What it owns; nothing while the group has not settled.
     pub partitions: Vec<TopicPartition>,
 }
+
+impl GroupMember {
+    /// Whether it is the member of a process, named by its `group.instance.id` or else as in [`MemberName::process`].
+    pub fn has_process(&self, process: &str) -> bool {
+        self.group_instance_id.as_deref() == Some(process)
+            || self.client_id.contains(&format!("{PROCESS}{process}-"))
+    }
+}
+
+/// What separates a member's name from its process.
+const PROCESS: &str = "-process.";
 
 /// What separates a member's name from the address it advertises.
 const ADVERTISED: &str = "-membership@";
@@ -343,6 +365,14 @@ pub trait Admin: Send {
     fn create_partitions(&mut self, topic: &str, total: i32, timeout: Duration) -> Result<()>;
     /// The members of a group; none where there is no such group.
     fn describe_group(&mut self, group: &str, timeout: Duration) -> Result<Vec<GroupMember>>;
+    /// What a group has committed last of these partitions, by transactions that are decided; open ones are not waited for, unlike in
+    /// [`Consumer::committed`]. Partitions without a committed offset are left out.
+    fn group_offsets(
+        &mut self,
+        group: &str,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<CommittedOffset>>;
     /// Number of live brokers.
     fn broker_count(&mut self, timeout: Duration) -> Result<usize>;
     /// How well the cluster holds these topics; ones that do not exist are passed over.

@@ -96,6 +96,7 @@ pub(super) fn task_settings(config: &StreamsConfig, components: &Components) -> 
         clock: components.clock.clone(),
         // Each stream thread has its own.
         wake: Arc::new(|| ()),
+        writer: None,
         engines: components.engines.clone(),
     }
 }

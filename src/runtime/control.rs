@@ -20,7 +20,7 @@ use super::topics::Prepared;
 use crate::config::StreamsConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TaskId, TopicPartition};
-use crate::kafka::{KafkaClients, Membership, MembershipEvent};
+use crate::kafka::{KafkaClients, MemberName, Membership, MembershipEvent};
 use crate::task::TaskBuilder;
 use crate::telemetry::GroupEvent;
 
@@ -58,6 +58,8 @@ pub(super) struct ControlThread {
     /// On the monotonic clock.
     pub(super) started_at: Duration,
     pub(super) topics: Vec<Arc<str>>,
+    /// Of this process, over restarts; told to the other members.
+    pub(super) process: String,
     pub(super) builder: TaskBuilder,
     pub(super) config: Arc<StreamsConfig>,
     pub(super) threads: Vec<ThreadHandle>,
@@ -81,7 +83,8 @@ impl ControlThread {
                 Some(membership) => membership,
                 None => {
                     let view = self.matching.as_ref().map(Matching::view);
-                    let joined = self.clients.membership_with_view(&self.topics, view)?;
+                    let name = MemberName { process: Some(&self.process), view };
+                    let joined = self.clients.membership_as(&self.topics, name)?;
                     self.membership.insert(joined)
                 }
             };

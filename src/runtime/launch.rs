@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicU64;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::components::{Components, task_settings};
 use super::control::{ControlThread, Ended, ThreadHandle, subscription};
 use super::directory::Directory;
+use super::fencing::{Fencer, transactional_id};
 use super::global_thread::GlobalThread;
 use super::housekeeping::Housekeeping;
 use super::matching::Matching;
@@ -134,7 +135,7 @@ impl Launch {
     /// Runs on the topics that were found, until the client stops or there are others.
     fn run_on_topics(&self, builder: &TaskBuilder) -> Result<Ended> {
         let Components { clients, clock, .. } = self.components.clone();
-        let (restorer, restoring) = self.start_restorer(builder, &*clients)?;
+        let (restorer, restoring) = self.start_restorer(builder, &clients, &clock)?;
         let outcome = self.run_threads(builder, clients, &restorer, clock);
         restorer.stop();
         if outcome.is_err() {
@@ -149,12 +150,16 @@ impl Launch {
     fn start_restorer(
         &self,
         builder: &TaskBuilder,
-        clients: &dyn KafkaClients,
+        clients: &Arc<dyn KafkaClients>,
+        clock: &Arc<dyn Clock>,
     ) -> Result<(Restorer, Vec<Thread>)> {
         let consumers = (0..self.config.restore_threads)
             .map(|_| clients.consumer(ConsumerPurpose::Restore))
             .collect::<Result<Vec<_>>>()?;
         let (restorer, inboxes) = Restorer::new(&consumers);
+        let (config, writer) = (self.config.clone(), self.writer().to_owned());
+        let fencer = Fencer::new(clients.clone(), config, clock.clone(), writer);
+        let fencer = Arc::new(Mutex::new(fencer));
         let mut threads = Vec::new();
         for (index, (consumer, commands)) in consumers.into_iter().zip(inboxes).enumerate() {
             let restore = RestoreThread {
@@ -162,6 +167,7 @@ impl Launch {
                 consumer,
                 commands,
                 index,
+                fencer: Arc::clone(&fencer),
                 placements: restorer.placements(),
                 state_dir: self.state_dir.clone(),
                 recovery_lag: self.config.acceptable_recovery_lag,
@@ -217,6 +223,7 @@ impl Launch {
             started_at: clock.monotonic(),
             clients,
             topics,
+            process: self.state_dir.process_id().to_owned(),
             builder: builder.clone(),
             config: config.clone(),
             threads: handles,
@@ -276,6 +283,7 @@ impl Launch {
         let alive_at_ms = u64::try_from(clock.monotonic().as_millis()).unwrap_or(0);
         let mut builder = builder.clone();
         builder.settings.wake = consumer.waker();
+        builder.settings.writer = self.transactional_id(index).map(Into::into);
         builder.settings.record_cache =
             CacheBudget::new(config.record_cache_bytes_max / config.num_stream_threads);
         Ok(StreamThread {
@@ -299,6 +307,17 @@ impl Launch {
         })
     }
 
+    /// What the transactional ids of this process are made of.
+    fn writer(&self) -> &str {
+        self.config.group_instance_id.as_deref().unwrap_or(self.state_dir.process_id())
+    }
+
+    /// Of a stream thread's producer; `None` without transactions.
+    fn transactional_id(&self, index: usize) -> Option<String> {
+        let id = || transactional_id(&self.config.application_id, self.writer(), index);
+        self.config.is_exactly_once().then(id)
+    }
+
     /// Makes the producers of a stream thread, all with one transactional id.
     fn new_sink(
         &self,
@@ -307,16 +326,14 @@ impl Launch {
         clock: Arc<dyn Clock>,
     ) -> NewSink {
         let (config, labels) = (self.config.clone(), self.topic_labels());
-        let member = config.group_instance_id.as_deref().unwrap_or(self.state_dir.process_id());
-        let id = format!("{}-{member}-{index}", config.application_id);
+        let id = self.transactional_id(index);
         let record_bytes_max = config
             .producer
             .get("message.max.bytes")
             .and_then(|bytes| bytes.parse().ok())
             .unwrap_or(RECORD_BYTES_MAX);
         Box::new(move || {
-            let id = config.is_exactly_once().then_some(id.as_str());
-            let producer = clients.producer(id)?;
+            let producer = clients.producer(id.as_deref())?;
             let timeout = config.request_timeout;
             let (clock, labels) = (clock.clone(), labels.clone());
             ProducerSink::new(producer, id.is_some(), record_bytes_max, timeout, clock, labels)

@@ -13,6 +13,7 @@ mod assignment;
 mod components;
 mod control;
 mod directory;
+mod fencing;
 mod global_thread;
 mod handle;
 mod host_info;

@@ -68,6 +68,10 @@ impl Running {
     /// Resumes the tasks that stay, closes those that go, and starts those that come.
     fn assign(&mut self, tasks: &[TaskId], group: GroupMetadata) -> Result<()> {
         self.group = Some(group);
+        // Before the first record, and not by losing the tasks once more at the first commit.
+        if self.may_be_fenced && !tasks.is_empty() {
+            self.replace_sink()?;
+        }
         let gone: Vec<TaskId> =
             self.tasks.keys().filter(|task| !tasks.contains(task)).copied().collect();
         for task in gone {
@@ -191,6 +195,7 @@ impl Running {
 
     pub(super) fn drop_tasks(&mut self) {
         self.group = None;
+        self.may_be_fenced = self.thread.config.is_exactly_once();
         let tasks: Vec<TaskId> = self.tasks.keys().copied().collect();
         for task in tasks {
             self.close_task(task);

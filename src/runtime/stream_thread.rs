@@ -119,6 +119,8 @@ pub(super) struct Running {
     pub(super) last_report: Duration,
     pub(super) reports: u32,
     pub(super) stop: bool,
+    /// All tasks were dropped: whoever took them over may have fenced the producer.
+    pub(super) may_be_fenced: bool,
     offsets: Vec<(TopicPartition, CommittedOffset)>,
 }
 
@@ -137,6 +139,7 @@ impl StreamThread {
             last_report: now,
             reports: 0,
             stop: false,
+            may_be_fenced: false,
             offsets: Vec::new(),
         };
         let outcome = running.run();
@@ -396,8 +399,14 @@ impl Running {
             // `transaction.timeout.ms`. One whose unsent records were purged may end in an invalid state: its client
             // asks for a new epoch, which aborts on the broker, and then for an abort of what is no longer there.
             tracing::warn!(error = ?error, "the producer cannot abort; another one takes its place");
-            self.thread.sink = (self.thread.new_sink)()?.replacing(&self.thread.sink)?;
+            self.replace_sink()?;
         }
+        Ok(())
+    }
+
+    pub(super) fn replace_sink(&mut self) -> Result<()> {
+        self.thread.sink = (self.thread.new_sink)()?.replacing(&self.thread.sink)?;
+        self.may_be_fenced = false;
         Ok(())
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct TaskSettings {
     pub(crate) clock: Arc<dyn Clock>,
     /// Ends the sleep of the thread that runs a task.
     pub(crate) wake: Arc<dyn Fn() + Send + Sync>,
+    /// The `transactional.id` of the thread's producer, which is told beside every committed offset; `None` without transactions.
+    pub(crate) writer: Option<Arc<str>>,
     /// Where persistent stores live.
     pub(crate) engines: Arc<dyn Engines>,
 }
@@ -222,6 +224,7 @@ impl TaskBuilder {
             group: PartitionGroup::new(&source_nodes, self.settings.max_task_idle),
             handlers: self.settings.handlers.clone(),
             future_skew_max: self.settings.future_skew_max,
+            writer: self.settings.writer.clone(),
             dead_letter_handles: vec![None; partitions.len()],
             dead_letter_topics,
             handles: TopicHandles::default(),

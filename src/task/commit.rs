@@ -118,7 +118,8 @@ impl StreamTask {
         for (queue, partition) in self.group.queues.iter().zip(&self.state.partitions) {
             let offset = queue.consumed.or(queue.committed.0);
             if let Some(offset) = offset.filter(|_| queue.is_dirty || have_moved) {
-                let metadata = offset_metadata::encode(queue.partition_time, &times);
+                let metadata =
+                    offset_metadata::encode(queue.partition_time, &times, self.writer.as_deref());
                 into.push((partition.clone(), CommittedOffset { offset, metadata }));
             }
         }
@@ -130,7 +131,8 @@ impl StreamTask {
         let queues = self.group.queues.iter();
         queues
             .map(|queue| {
-                let metadata = offset_metadata::encode(queue.committed.1, &times);
+                let writer = self.writer.as_deref();
+                let metadata = offset_metadata::encode(queue.committed.1, &times, writer);
                 queue.committed.0.map(|offset| CommittedOffset { offset, metadata })
             })
             .collect()

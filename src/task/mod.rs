@@ -26,6 +26,11 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::kafka::{OutgoingRecord, TopicHandle};
 
+/// The `transactional.id` of the producer that committed an offset with this text beside it; `None`: none of ours.
+pub(crate) fn writer_of(metadata: &str) -> Option<String> {
+    offset_metadata::writer_of(metadata)
+}
+
 /// Takes the records that a task sends: results, dead letters, changelog entries.
 pub(crate) trait RecordSink {
     /// The number of a topic, made once a task.

@@ -1,6 +1,7 @@
-//! The text that is committed beside an offset: a partition's time, and what operators keep (see `TaskTimes`).
+//! The text that is committed beside an offset: a partition's time, what operators keep (see `TaskTimes`), and who wrote it.
 //!
-//! Byte for byte what Kafka Streams writes, so that stream time survives a restart, of this client and of the other. Once
+//! Kafka Streams reads it, and it is read where Kafka Streams wrote it, so that stream time survives a restart, of this client and of the
+//! other. The writer is ours: it follows where Java's reader stops, so that Java neither sees it nor passes it on when it commits itself. Once
 //! a partition and commit. Source: `TopicPartitionMetadata`, `ProcessorMetadata.serialize`.
 //!
 //! Base64 with padding of these bytes, all numbers big-endian:
@@ -9,10 +10,11 @@
 //! |---|---|---|
 //! | 0 | 1 | version, 2 (version 1 ends after the partition time) |
 //! | 1 | 8 | partition time in milliseconds; -1: none |
-//! | 9 | 4 | number of entries; nothing from here on where there is none |
+//! | 9 | 4 | number of entries; nothing from here on where there is neither entry nor writer |
 //! | 13 | 4, n, 8 | an entry: length of its name, the name in UTF-8, its time |
+//! | behind them | n | the writer's `transactional.id` in UTF-8, to the end; empty without transactions |
 //!
-//! `AgAAAAAAAAPo` is `02 00000000 000003e8`: time 1000, no entries.
+//! `AgAAAAAAAAPo` is `02 00000000 000003e8`: time 1000, no entries. `AgAAAAAAAAPoAAAAAGEtMA==` has the writer `a-0` besides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,22 +32,28 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub(super) struct OffsetMetadata {
     pub(super) partition_time: Option<Timestamp>,
     pub(super) times: Vec<(Arc<str>, Timestamp)>,
+    /// The `transactional.id` of the producer that committed it.
+    pub(super) writer: Option<String>,
 }
 
-/// The length of the text that has a time of each name. Brokers take at most [`LENGTH_MAX`].
-pub(super) fn length_of<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> usize {
+/// The length of the text that has a time of each name, and the writer. Brokers take at most [`LENGTH_MAX`].
+pub(super) fn length_of<'a>(
+    names: impl Iterator<Item = &'a Arc<str>>,
+    writer: Option<&str>,
+) -> usize {
     let entries: usize = names.map(|name| 4 + name.len() + 8).sum();
-    (1 + 8 + 4 + entries).div_ceil(3) * 4
+    (1 + 8 + 4 + entries + writer.map_or(0, str::len)).div_ceil(3) * 4
 }
 
 /// The text to commit.
 pub(super) fn encode(
     partition_time: Option<Timestamp>,
     times: &BTreeMap<Arc<str>, Timestamp>,
+    writer: Option<&str>,
 ) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend(partition_time.map_or(NO_TIME, Timestamp::as_millis).to_be_bytes());
-    if !times.is_empty() {
+    if !times.is_empty() || writer.is_some() {
         bytes.extend(length(times.len()).to_be_bytes());
         for (name, time) in times {
             bytes.extend(length(name.len()).to_be_bytes());
@@ -53,6 +61,7 @@ pub(super) fn encode(
             bytes.extend(time.as_millis().to_be_bytes());
         }
     }
+    bytes.extend(writer.unwrap_or_default().as_bytes());
     to_base64(&bytes)
 }
 
@@ -74,6 +83,11 @@ pub(super) fn decode(text: &str) -> OffsetMetadata {
     })
 }
 
+/// Who committed a text; `None`: nobody that tells it, as Kafka Streams.
+pub(super) fn writer_of(text: &str) -> Option<String> {
+    read(&from_base64(text)?)?.writer
+}
+
 fn read(bytes: &[u8]) -> Option<OffsetMetadata> {
     let (version, mut rest) = bytes.split_first()?;
     if !(1..=VERSION).contains(version) {
@@ -82,7 +96,7 @@ fn read(bytes: &[u8]) -> Option<OffsetMetadata> {
     let time = read_i64(&mut rest)?;
     let mut metadata = OffsetMetadata {
         partition_time: (time >= 0).then(|| Timestamp::from_millis(time)),
-        times: Vec::new(),
+        ..OffsetMetadata::default()
     };
     if *version == VERSION && !rest.is_empty() {
         for _ in 0..read_u32(&mut rest)? {
@@ -92,6 +106,8 @@ fn read(bytes: &[u8]) -> Option<OffsetMetadata> {
             let time = Timestamp::from_millis(read_i64(&mut rest)?);
             metadata.times.push((std::str::from_utf8(name).ok()?.into(), time));
         }
+        let writer = std::str::from_utf8(rest).ok().filter(|writer| !writer.is_empty());
+        metadata.writer = writer.map(str::to_owned);
     }
     Some(metadata)
 }
@@ -149,10 +165,10 @@ mod tests {
     #[test]
     fn the_texts_are_those_of_kafka_streams() {
         let none = BTreeMap::new();
-        assert_eq!(encode(Some(at(1000)), &none), "AgAAAAAAAAPo");
-        assert_eq!(encode(None, &none), "Av//////////");
+        assert_eq!(encode(Some(at(1000)), &none, None), "AgAAAAAAAAPo");
+        assert_eq!(encode(None, &none, None), "Av//////////");
         let times = BTreeMap::from([("s".into(), at(7))]);
-        assert_eq!(encode(Some(at(1000)), &times), "AgAAAAAAAAPoAAAAAQAAAAFzAAAAAAAAAAc=");
+        assert_eq!(encode(Some(at(1000)), &times, None), "AgAAAAAAAAPoAAAAAQAAAAFzAAAAAAAAAAc=");
     }
 
     #[test]
@@ -160,11 +176,14 @@ mod tests {
         for names in [&[][..], &["a"], &["ab"], &["abc", "Größe"]] {
             let times: BTreeMap<Arc<str>, Timestamp> =
                 names.iter().map(|name| ((*name).into(), at(1_700_000_000_123))).collect();
-            let read = decode(&encode(Some(at(5)), &times));
-            assert_eq!(read.partition_time, Some(at(5)));
-            assert_eq!(read.times.into_iter().collect::<BTreeMap<_, _>>(), times);
+            for writer in [None, Some("app-0f-1")] {
+                let read = decode(&encode(Some(at(5)), &times, writer));
+                assert_eq!(read.partition_time, Some(at(5)));
+                assert_eq!(read.times.into_iter().collect::<BTreeMap<_, _>>(), times);
+                assert_eq!(read.writer.as_deref(), writer);
+            }
         }
-        assert_eq!(decode(&encode(None, &BTreeMap::new())), OffsetMetadata::default());
+        assert_eq!(decode(&encode(None, &BTreeMap::new(), None)), OffsetMetadata::default());
     }
 
     #[test]
@@ -172,14 +191,24 @@ mod tests {
         for names in [&["a"][..], &["ab"], &["abc", "Größe"]] {
             let times: BTreeMap<Arc<str>, Timestamp> =
                 names.iter().map(|name| ((*name).into(), at(1))).collect();
-            assert_eq!(length_of(times.keys()), encode(Some(at(5)), &times).len());
+            for writer in [None, Some("app-0f-1")] {
+                let length = encode(Some(at(5)), &times, writer).len();
+                assert_eq!(length_of(times.keys(), writer), length);
+            }
         }
+    }
+
+    #[test]
+    fn the_writer_follows_where_javas_reader_stops() {
+        let text = encode(Some(at(1000)), &BTreeMap::new(), Some("a-0"));
+        assert_eq!(text, "AgAAAAAAAAPoAAAAAGEtMA==");
+        assert_eq!(decode(&text).writer.as_deref(), Some("a-0"));
     }
 
     #[test]
     fn version_1_has_a_time_alone() {
         let read = decode(&to_base64(&[1, 0, 0, 0, 0, 0, 0, 0, 9]));
-        assert_eq!(read, OffsetMetadata { partition_time: Some(at(9)), times: Vec::new() });
+        assert_eq!(read, OffsetMetadata { partition_time: Some(at(9)), ..Default::default() });
     }
 
     #[test]

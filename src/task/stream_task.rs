@@ -51,6 +51,8 @@ pub(crate) struct StreamTask {
     pub(super) dead_letter_handles: Vec<Option<TopicHandle>>,
     pub(super) metrics: TaskMetrics,
     pub(super) future_skew_max: Option<Duration>,
+    /// See `TaskSettings::writer`.
+    pub(super) writer: Option<Arc<str>>,
     /// Attempts at the first record of the queue in hand.
     pub(super) attempt: u32,
     pub(super) has_effects: bool,
@@ -127,7 +129,7 @@ impl StreamTask {
                 })?;
             }
         }
-        let length = offset_metadata::length_of(self.state.times.names());
+        let length = offset_metadata::length_of(self.state.times.names(), self.writer.as_deref());
         if length > offset_metadata::LENGTH_MAX {
             tracing::warn!(task = %self.state.task_id, found = length, wanted = offset_metadata::LENGTH_MAX, "the times of the task's operators are too many for the metadata of an offset; after a restart without local state some late records are taken. Give the operators shorter names, or split the topology");
             self.state.times.leave_out_stream_times();

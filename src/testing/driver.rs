@@ -115,6 +115,7 @@ impl TopologyTestDriver {
             future_skew_max: settings.future_skew_max,
             clock: Arc::new(clock.clone()),
             wake: Arc::new(|| ()),
+            writer: None,
             engines: settings.engines,
         };
         let mut builder = TaskBuilder::new(Arc::new(topology), plan, task_settings);

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kstreams::kafka::{
-    Admin, CommittedOffset, Consumer, ConsumerPurpose, GroupMetadata, KafkaClients, Membership,
-    MembershipEvent, OffsetCommitter, OutgoingRecord, Producer, TopicHandle,
+    Admin, CommittedOffset, Consumer, ConsumerPurpose, GroupMetadata, KafkaClients, MemberName,
+    Membership, MembershipEvent, OffsetCommitter, OutgoingRecord, Producer, TopicHandle,
 };
 use kstreams::{Components, Error, ErrorKind, KafkaStreams, Result, TopicPartition};
 use test_support::{DEADLINE, unique, wait_until};
@@ -55,16 +55,16 @@ impl RefusingClients {
 }
 
 impl KafkaClients for RefusingClients {
-    fn membership_with_view(
+    fn membership_as(
         &self,
         topics: &[Arc<str>],
-        view: Option<&str>,
+        name: MemberName<'_>,
     ) -> Result<Box<dyn Membership>> {
         let tally = Arc::clone(&self.tally);
         tally.joins.fetch_add(1, Ordering::SeqCst);
         let members = tally.members.fetch_add(1, Ordering::SeqCst) + 1;
         tally.members_max.fetch_max(members, Ordering::SeqCst);
-        Ok(Box::new(CountedMember { inner: self.inner.membership_with_view(topics, view)?, tally }))
+        Ok(Box::new(CountedMember { inner: self.inner.membership_as(topics, name)?, tally }))
     }
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {
         self.inner.consumer(purpose)

@@ -4,6 +4,7 @@
 
 mod aborts;
 mod async_map;
+mod fencing;
 mod interop;
 mod patterns;
 mod queries;

@@ -18,6 +18,15 @@ impl Admin for MemoryCluster {
         Ok(Vec::new())
     }
 
+    fn group_offsets(
+        &mut self,
+        _: &str,
+        _: &[TopicPartition],
+        _: Duration,
+    ) -> Result<Vec<kstreams::kafka::CommittedOffset>> {
+        Ok(Vec::new())
+    }
+
     fn cluster_health(
         &mut self,
         _: &[&str],

@@ -15,7 +15,9 @@ use super::queue::Queue;
 use super::{error, groups, topics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
-use crate::kafka::{Admin, ClusterHealth, GroupMember, NewTopic, TopicDescription};
+use crate::kafka::{
+    Admin, ClusterHealth, CommittedOffset, GroupMember, NewTopic, TopicDescription,
+};
 use crate::time::{Clock, SystemClock};
 
 /// Added to the broker's own time-out while waiting for its answer.
@@ -333,6 +335,15 @@ impl Admin for ClusterAdmin {
 
     fn describe_group(&mut self, group: &str, timeout: Duration) -> Result<Vec<GroupMember>> {
         groups::describe(self, group, timeout)
+    }
+
+    fn group_offsets(
+        &mut self,
+        group: &str,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<CommittedOffset>> {
+        groups::offsets(self, group, partitions, timeout)
     }
 
     fn cluster_health(&mut self, topics: &[&str], timeout: Duration) -> Result<ClusterHealth> {

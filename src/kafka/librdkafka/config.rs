@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::kafka::ConsumerPurpose;
+use crate::kafka::{ConsumerPurpose, MemberName};
 
 type Properties = BTreeMap<String, String>;
 
@@ -149,12 +149,19 @@ impl ClientSettings {
     }
 
     /// Properties of the group member.
-    pub(super) fn membership_properties(&self, view: Option<&str>) -> Properties {
-        let view = view.map_or_else(String::new, |view| format!("view.{view}-"));
-        let mut properties = match self.application_server.as_str() {
-            "" => self.base(&format!("{view}membership")),
-            address => self.base(&format!("{view}membership@{address}")),
-        };
+    pub(super) fn membership_properties(&self, name: MemberName<'_>) -> Properties {
+        let mut role = String::new();
+        if let Some(process) = name.process {
+            role += &format!("process.{process}-");
+        }
+        if let Some(view) = name.view {
+            role += &format!("view.{view}-");
+        }
+        role += "membership";
+        if !self.application_server.is_empty() {
+            role += &format!("@{}", self.application_server);
+        }
+        let mut properties = self.base(&role);
         add(&mut properties, DEFAULT_CONSUMER);
         extend(&mut properties, &self.common);
         extend(&mut properties, &self.consumer);
@@ -257,6 +264,7 @@ fn set(properties: &mut Properties, name: &str, value: impl std::fmt::Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::GroupMember;
 
     #[test]
     fn an_extra_that_would_break_exactly_once_is_refused_with_the_value_wanted() {
@@ -294,16 +302,23 @@ mod tests {
     }
 
     #[test]
-    fn a_members_name_tells_its_view_and_its_address() {
+    fn a_members_name_tells_its_process_its_view_and_its_address() {
         let mut settings = ClientSettings::new("127.0.0.1:9092", "app");
         for (address, view) in
             [("", None), ("host:1", None), ("", Some("7f")), ("host:1", Some("7f"))]
         {
             settings.application_server = address.to_owned();
-            let name = &settings.membership_properties(view)["client.id"];
-            assert_eq!(crate::kafka::view(name), view, "{name}");
-            let told = crate::kafka::application_server(name).unwrap_or_default();
-            assert_eq!(told, address, "{name}");
+            for process in [None, Some("0f")] {
+                let name = MemberName { process, view };
+                let name = settings.membership_properties(name)["client.id"].clone();
+                assert_eq!(crate::kafka::view(&name), view, "{name}");
+                let told = crate::kafka::application_server(&name).unwrap_or_default();
+                assert_eq!(told, address, "{name}");
+                let (client_id, group_instance_id) = (name, Some("static".to_owned()));
+                let member = GroupMember { client_id, group_instance_id, partitions: Vec::new() };
+                assert_eq!(member.has_process("0f"), process.is_some(), "{member:?}");
+                assert!(member.has_process("static") && !member.has_process("0"), "{member:?}");
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Describing a consumer group. Cold; waits, bounded, for the broker.
+//! Describing a consumer group, and asking what it has committed. Cold; waits, bounded, for the broker.
 #![allow(unsafe_code)] // admin requests are C objects
 
 use std::ptr;
@@ -7,11 +7,12 @@ use std::time::Duration;
 use rdkafka::bindings as ffi;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::admin::ClusterAdmin;
+use super::admin::{ClusterAdmin, Owned};
 use super::client::{c_string, text_of};
-use super::partitions;
+use super::partitions::{self, OFFSET_INVALID, PartitionList};
 use crate::error::{Error, Result};
-use crate::kafka::GroupMember;
+use crate::ids::TopicPartition;
+use crate::kafka::{CommittedOffset, GroupMember};
 
 /// The members of a group; none where there is no such group.
 pub(super) fn describe(
@@ -50,6 +51,52 @@ pub(super) fn describe(
     }
 }
 
+/// What a group has committed, without waiting for open transactions.
+pub(super) fn offsets(
+    admin: &ClusterAdmin,
+    group: &str,
+    partitions: &[TopicPartition],
+    timeout: Duration,
+) -> Result<Vec<CommittedOffset>> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let attempted = format!("asking for the offsets of group \"{group}\"");
+    let name = c_string(group)?;
+    let list = PartitionList::new(partitions.iter().map(|p| (p, OFFSET_INVALID)))?;
+    // SAFETY: the name ends with NUL; name and list are copied.
+    let request = Owned(
+        unsafe { ffi::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), list.as_ptr()) },
+        ffi::rd_kafka_ListConsumerGroupOffsets_destroy,
+    );
+    let mut pointer = request.0;
+    let rk = admin.client.rk();
+    let answer = admin.request(&attempted, timeout, |options, queue| {
+        // SAFETY: the request lives until the end of this function and is copied by the call.
+        unsafe { ffi::rd_kafka_ListConsumerGroupOffsets(rk, &mut pointer, 1, options, queue) };
+    })?;
+    // SAFETY: the answer is of this request and lives until the end of this function, as does all that it points to.
+    let found = unsafe {
+        let result = ffi::rd_kafka_event_ListConsumerGroupOffsets_result(answer.0);
+        let mut count = 0;
+        let groups = ffi::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &mut count);
+        if count == 0 {
+            return Err(Error::retriable(format!("{attempted}: empty answer")));
+        }
+        let failure = ffi::rd_kafka_group_result_error(*groups);
+        if !failure.is_null() {
+            let code = Code::from(ffi::rd_kafka_error_code(failure));
+            let text = text_of(ffi::rd_kafka_error_string(failure));
+            return Err(admin.failed(code, &attempted, &text, timeout));
+        }
+        partitions::read_commits(ffi::rd_kafka_group_result_partitions(*groups))
+    };
+    let committed = |(_, committed, code): (_, CommittedOffset, _)| {
+        (code == Code::NoError && committed.offset >= 0).then_some(committed)
+    };
+    Ok(found.into_iter().filter_map(committed).collect())
+}
+
 /// # Safety
 /// `group` lives.
 unsafe fn members_of(group: *const ffi::rd_kafka_ConsumerGroupDescription_t) -> Vec<GroupMember> {
@@ -71,6 +118,10 @@ unsafe fn members_of(group: *const ffi::rd_kafka_ConsumerGroupDescription_t) -> 
                         .then(|| text_of(instance))
                         .filter(|id| !id.is_empty()),
                     client_id: text_of(ffi::rd_kafka_MemberDescription_client_id(member)),
+                    group_instance_id: Some(text_of(
+                        ffi::rd_kafka_MemberDescription_group_instance_id(member),
+                    ))
+                    .filter(|id| !id.is_empty()),
                     partitions: partitions::read(list).into_iter().map(|entry| entry.0).collect(),
                 }
             })

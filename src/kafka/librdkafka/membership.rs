@@ -20,7 +20,9 @@ use super::error;
 use super::partitions::{OFFSET_INVALID, PartitionList};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
-use crate::kafka::{CommittedOffset, GroupMetadata, Membership, MembershipEvent, OffsetCommitter};
+use crate::kafka::{
+    CommittedOffset, GroupMetadata, MemberName, Membership, MembershipEvent, OffsetCommitter,
+};
 
 /// A member of the application's group.
 pub(super) struct ClassicMember {
@@ -45,9 +47,9 @@ impl ClassicMember {
     pub(super) fn join(
         settings: &ClientSettings,
         topics: &[Arc<str>],
-        view: Option<&str>,
+        name: MemberName<'_>,
     ) -> Result<Self> {
-        let properties = settings.membership_properties(view);
+        let properties = settings.membership_properties(name);
         let client = Client::new(RDKafkaType::RD_KAFKA_CONSUMER, &properties)?;
         let topics: Vec<TopicPartition> =
             topics.iter().map(|topic| TopicPartition::new(Arc::clone(topic), -1)).collect();

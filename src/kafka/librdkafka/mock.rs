@@ -18,8 +18,8 @@ use super::{ClientSettings, LibrdkafkaClients, admin::ClusterAdmin, error};
 use crate::error::{Error, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{
-    Admin, ClusterHealth, Consumer, ConsumerPurpose, GroupMember, KafkaClients, Membership,
-    NewTopic, Producer, TopicDescription,
+    Admin, ClusterHealth, CommittedOffset, Consumer, ConsumerPurpose, GroupMember, KafkaClients,
+    MemberName, Membership, NewTopic, Producer, TopicDescription,
 };
 
 /// A running mock cluster; stops when dropped.
@@ -114,12 +114,12 @@ impl MockClients {
 }
 
 impl KafkaClients for MockClients {
-    fn membership_with_view(
+    fn membership_as(
         &self,
         topics: &[Arc<str>],
-        view: Option<&str>,
+        name: MemberName<'_>,
     ) -> Result<Box<dyn Membership>> {
-        self.clients.membership_with_view(topics, view)
+        self.clients.membership_as(topics, name)
     }
 
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {
@@ -191,6 +191,16 @@ impl Admin for MockAdmin {
 
     /// The mock cannot tell; whoever uses it is alone.
     fn describe_group(&mut self, _group: &str, _timeout: Duration) -> Result<Vec<GroupMember>> {
+        Ok(Vec::new())
+    }
+
+    /// Without transactions there are no writers to be found by them.
+    fn group_offsets(
+        &mut self,
+        _group: &str,
+        _partitions: &[TopicPartition],
+        _timeout: Duration,
+    ) -> Result<Vec<CommittedOffset>> {
         Ok(Vec::new())
     }
 

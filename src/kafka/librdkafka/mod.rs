@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use config::ClientSettings;
 pub use mock::{MockClients, MockCluster};
 
-use super::{Admin, Consumer, ConsumerPurpose, KafkaClients, Membership, Producer};
+use super::{Admin, Consumer, ConsumerPurpose, KafkaClients, MemberName, Membership, Producer};
 use crate::error::Result;
 
 /// Makes clients of a real cluster.
@@ -49,12 +49,12 @@ impl LibrdkafkaClients {
 }
 
 impl KafkaClients for LibrdkafkaClients {
-    fn membership_with_view(
+    fn membership_as(
         &self,
         topics: &[Arc<str>],
-        view: Option<&str>,
+        name: MemberName<'_>,
     ) -> Result<Box<dyn Membership>> {
-        Ok(Box::new(membership::ClassicMember::join(&self.settings, topics, view)?))
+        Ok(Box::new(membership::ClassicMember::join(&self.settings, topics, name)?))
     }
 
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {

@@ -73,23 +73,8 @@ impl PartitionList {
 
     /// Partition, committed offset with its metadata, and error of every entry.
     pub(super) fn commits(&self) -> Vec<(TopicPartition, CommittedOffset, Code)> {
-        let metadata = |index: usize| {
-            // SAFETY: the list lives and has this entry, whose metadata is null or of the size it says.
-            unsafe {
-                let entry = &*(*self.0).elems.add(index);
-                if entry.metadata.is_null() {
-                    return String::new();
-                }
-                let bytes = slice::from_raw_parts(entry.metadata.cast(), entry.metadata_size);
-                String::from_utf8_lossy(bytes).into_owned()
-            }
-        };
-        let entries = self.entries().into_iter().enumerate();
-        entries
-            .map(|(index, (partition, offset, code))| {
-                (partition, CommittedOffset { offset, metadata: metadata(index) }, code)
-            })
-            .collect()
+        // SAFETY: the list lives.
+        unsafe { read_commits(self.0) }
     }
 }
 
@@ -121,4 +106,31 @@ pub(super) unsafe fn read(
             })
             .collect()
     }
+}
+
+/// As [`read`], with each offset's metadata.
+///
+/// # Safety
+/// `list` is null or a live list.
+pub(super) unsafe fn read_commits(
+    list: *const ffi::rd_kafka_topic_partition_list_t,
+) -> Vec<(TopicPartition, CommittedOffset, Code)> {
+    let metadata = |index: usize| {
+        // SAFETY: the list lives and has this entry, whose metadata is null or of the size it says.
+        unsafe {
+            let entry = &*(*list).elems.add(index);
+            if entry.metadata.is_null() {
+                return String::new();
+            }
+            let bytes = slice::from_raw_parts(entry.metadata.cast(), entry.metadata_size);
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+    };
+    // SAFETY: by the caller's promise.
+    let entries = unsafe { read(list) }.into_iter().enumerate();
+    entries
+        .map(|(index, (partition, offset, code))| {
+            (partition, CommittedOffset { offset, metadata: metadata(index) }, code)
+        })
+        .collect()
 }

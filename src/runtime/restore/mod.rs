@@ -1,7 +1,7 @@
 //! Brings stores up to their changelogs' ends, off the stream threads.
 //!
 //! A few threads (`StreamsConfig::restore_threads`), each with a consumer of its own; a task and all its stores belong to one of them. Ready tasks
-//! go on meanwhile. For each task, in this order: committed offsets (once no open transaction can change them), stores opened, changelogs
+//! go on meanwhile. For each task, in this order: its last writer fenced if that is dead, committed offsets (once no open transaction can change them), stores opened, changelogs
 //! replayed from where the store stands to the log's end. The end is the high watermark, not the last stable offset: a
 //! transaction that is decided but whose markers are still on their way would else be missed. Where an input topic is the changelog, the
 //! end is the committed offset: what comes after it will be processed.

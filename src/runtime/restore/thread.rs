@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -13,6 +13,7 @@ use super::{Placements, ReplyTo, RestoreCommand, Restored, close_stores};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TaskId, TopicPartition};
 use crate::kafka::Consumer;
+use crate::runtime::fencing::Fencer;
 use crate::runtime::shared::{RestoreProgress, Shared, TaskInfo, TaskState};
 use crate::runtime::state_dir::StateDir;
 use crate::runtime::stream_thread::Command;
@@ -102,6 +103,7 @@ pub(in crate::runtime) struct RestoreThread {
     /// `acceptable.recovery.lag`.
     pub(in crate::runtime) recovery_lag: u64,
     pub(in crate::runtime) metrics: RestoreMetrics,
+    pub(in crate::runtime) fencer: Arc<Mutex<Fencer>>,
 }
 
 /// What the thread has in hand.
