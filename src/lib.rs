@@ -51,7 +51,7 @@ mod time;
 pub mod topology;
 mod windowed;
 
-pub use config::{ProcessingGuarantee, StreamsConfig, TopologyOptimization};
+pub use config::{GroupProtocol, ProcessingGuarantee, StreamsConfig, TopologyOptimization};
 pub use dsl::aggregates;
 pub use dsl::{
     AsyncOptions, BranchedKStream, BufferConfig, CogroupedKStream, Consumed, CountWindowedKStream,

@@ -2,6 +2,7 @@
 //!
 //! Components (clock, handlers, clients) are given to the builder instead. Each field names Kafka's own key.
 
+mod group_protocol;
 mod optimization;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+pub use group_protocol::GroupProtocol;
 pub use optimization::TopologyOptimization;
 
 /// What is guaranteed about the effects of a record. Java key: `processing.guarantee`.
@@ -45,6 +47,8 @@ pub struct StreamsConfig {
     pub client_id: String,
     /// `group.instance.id`: static membership, so that a rolling restart moves nothing.
     pub group_instance_id: Option<String>,
+    /// `group.protocol`: how the group is joined.
+    pub group_protocol: GroupProtocol,
     /// `state.dir`: folder of the stores; each application has a folder of its own below it.
     pub state_dir: PathBuf,
     /// `num.stream.threads`.
@@ -87,9 +91,10 @@ pub struct StreamsConfig {
     pub rocksdb_memory_bytes_max: usize,
     /// `replication.factor` of internal topics; -1: the broker's default.
     pub replication_factor: i32,
-    /// `session.timeout.ms` of the classic group protocol. Deviation: 10 s, so that a killed instance is replaced soon.
+    /// `session.timeout.ms` of the classic group protocol, and the longest session of the brokers' by which `auto` prefers the newer one. Deviation: 10 s,
+    /// so that a killed instance is replaced soon.
     pub session_timeout: Duration,
-    /// `heartbeat.interval.ms`.
+    /// `heartbeat.interval.ms` of the classic group protocol.
     pub heartbeat_interval: Duration,
     /// `max.poll.interval.ms`: a stream thread that makes no progress for so long is given up.
     pub max_poll_interval: Duration,
@@ -122,6 +127,7 @@ impl StreamsConfig {
             application_server: String::new(),
             client_id: String::new(),
             group_instance_id: None,
+            group_protocol: GroupProtocol::Auto,
             state_dir: PathBuf::from("state"),
             num_stream_threads: 1,
             restore_threads: 2,
@@ -238,6 +244,8 @@ const FORCED: &[(&str, &str)] = &[
     ("transactional.id", "nothing: it is made of application.id and the thread"),
     ("transaction.timeout.ms", "the setting transaction.timeout.ms of the engine"),
     ("partitioner", "nothing: it is murmur2_random, as Java's"),
+    ("group.protocol", "the setting group.protocol of the engine"),
+    ("group.remote.assignor", "nothing: it is range"),
     ("partition.assignment.strategy", "nothing: it is range"),
     ("enable.partition.eof", "nothing: the engine needs it"),
     ("bootstrap.servers", "the setting bootstrap.servers of the engine"),

@@ -305,8 +305,6 @@ pub struct GroupMember {
     pub group_instance_id: Option<String>,
     /// The name that its client gave itself; see [`application_server`].
     pub client_id: String,
-    /// Its `group.instance.id`, where it is a static member.
-    pub group_instance_id: Option<String>,
     /// What it owns; nothing while the group has not settled.
     pub partitions: Vec<TopicPartition>,
 }

@@ -69,6 +69,7 @@ pub fn client_settings(config: &StreamsConfig) -> ClientSettings {
         settings.client_id.clone_from(&config.client_id);
     }
     settings.group_instance_id.clone_from(&config.group_instance_id);
+    settings.group_protocol = config.group_protocol;
     settings.session_timeout = config.session_timeout;
     settings.heartbeat_interval = config.heartbeat_interval;
     settings.exactly_once = config.is_exactly_once();

@@ -1,6 +1,6 @@
 //! The control thread: the group's events become commands to the stream threads.
 //!
-//! It alone talks to the [`Membership`]. Revoked: the threads commit and suspend, then the broker gets its answer. Lost: they drop everything.
+//! It alone talks to the [`Membership`]. Revoked: the threads commit and suspend those tasks, then the broker gets its answer. Lost: they drop everything.
 //! Assigned: tasks are placed on threads. A thread that makes no progress for `max.poll.interval.ms` fails the client, and so gives its tasks up.
 
 use std::collections::BTreeMap;
@@ -25,6 +25,10 @@ use crate::task::TaskBuilder;
 use crate::telemetry::GroupEvent;
 
 const POLL: Duration = Duration::from_millis(50);
+/// Before the group is joined again that could not be joined.
+const REJOIN_BACKOFF: Duration = Duration::from_millis(500);
+/// The broker's default of a session, by the protocol where it is the broker's to choose.
+const REFUSED_MIN: Duration = Duration::from_secs(45);
 
 /// A stream thread as the control thread sees it.
 pub(super) struct ThreadHandle {
@@ -67,6 +71,9 @@ pub(super) struct ControlThread {
     pub(super) shared: Arc<Shared>,
     /// Told of every assignment, for the standbys.
     pub(super) own_place: Sender<OwnPlace>,
+    /// Since when, on the monotonic clock, the group could not be joined, and when to try again.
+    pub(super) refused_since: Option<Duration>,
+    pub(super) join_at: Option<Duration>,
     /// Where each task was placed.
     pub(super) placed: BTreeMap<TaskId, usize>,
 }
@@ -79,6 +86,12 @@ impl ControlThread {
         }
         let mut ended = Ended::Stopped;
         while !self.shared.is_stopping() {
+            if self.membership.is_none() && self.must_wait() {
+                self.watch()?;
+                // A thread that was fenced has no tasks any more, as the others: nothing is left to be done about it.
+                let _ = self.shared.receive(&self.reports, POLL);
+                continue;
+            }
             let membership = match &mut self.membership {
                 Some(membership) => membership,
                 None => {
@@ -95,6 +108,7 @@ impl ControlThread {
                 Err(error) if error.kind() == ErrorKind::Invalid && self.is_young() => {
                     tracing::warn!(error = ?error, "the group waits for its topics");
                 }
+                Err(error) if error.kind() == ErrorKind::Retriable => self.join_later(error)?,
                 Err(error) => return Err(error),
             }
             if let Some(prepared) = self.look_at_topics()? {
@@ -106,6 +120,29 @@ impl ControlThread {
         self.stop_threads();
         self.shared.metrics.set_threads(0);
         Ok(ended)
+    }
+
+    /// The group cannot be joined yet, or not so: this membership is given up for another. Gives up itself where that takes longer than a
+    /// session, which is how long a killed member holds its static id.
+    fn join_later(&mut self, error: Error) -> Result<()> {
+        let now = self.builder.settings.clock.monotonic();
+        let since = *self.refused_since.get_or_insert(now);
+        let limit = self.config.session_timeout.max(REFUSED_MIN) + self.config.request_timeout;
+        if now.saturating_sub(since) > limit {
+            let text = format!("the group could not be joined for {} s", limit.as_secs());
+            return Err(Error::fatal(text).with_source(error));
+        }
+        tracing::warn!(error = ?error, "the group is joined again");
+        self.tell_all(|done| Command::Lost { done });
+        self.forget_tasks();
+        self.membership = None;
+        self.join_at = Some(now + REJOIN_BACKOFF);
+        Ok(())
+    }
+
+    /// Whether it is too early to join again.
+    fn must_wait(&self) -> bool {
+        self.join_at.is_some_and(|at| self.builder.settings.clock.monotonic() < at)
     }
 
     pub(super) fn stop_threads(&self) {
@@ -123,6 +160,7 @@ impl ControlThread {
         match event {
             MembershipEvent::Assigned(partitions) => {
                 self.shared.metrics.group_event(GroupEvent::Assigned);
+                self.refused_since = None;
                 match &mut self.matching {
                     None => self.place(&partitions),
                     Some(matching) => matching.wait_for_agreement(partitions),
@@ -133,7 +171,8 @@ impl ControlThread {
                 self.shared.metrics.group_event(GroupEvent::Revoked);
                 self.matching.iter_mut().for_each(Matching::revoked);
                 self.tell_place(OwnPlace::Unsettled);
-                self.tell_all(|done| Command::Revoke { done });
+                let tasks = Arc::new(tasks_of(&self.builder, &partitions));
+                self.tell_all(|done| Command::Revoke { tasks: tasks.clone(), done });
             }
             MembershipEvent::Lost(partitions) => {
                 tracing::warn!(

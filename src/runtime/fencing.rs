@@ -5,7 +5,7 @@
 //! back. Which id that is stands beside the committed offsets (see `task::writer_of`). The ids of processes that are members of the group are left alone:
 //! a task that moves between living members has been committed by the one, which goes on with its other tasks.
 //!
-//! Runs on the restore threads, before each task is restored, one at a time; cold. Never fails: without it the transaction ends by its time-out. Source: Kafka
+//! Each restore thread has one, and calls it before each task is restored; cold. Never fails: without it the transaction ends by its time-out. Source: Kafka
 //! Streams has nothing like it; its readers wait.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -157,17 +157,15 @@ impl Launch {
             .map(|_| clients.consumer(ConsumerPurpose::Restore))
             .collect::<Result<Vec<_>>>()?;
         let (restorer, inboxes) = Restorer::new(&consumers);
-        let (config, writer) = (self.config.clone(), self.writer().to_owned());
-        let fencer = Fencer::new(clients.clone(), config, clock.clone(), writer);
-        let fencer = Arc::new(Mutex::new(fencer));
         let mut threads = Vec::new();
         for (index, (consumer, commands)) in consumers.into_iter().zip(inboxes).enumerate() {
+            let (config, writer) = (self.config.clone(), self.writer().to_owned());
             let restore = RestoreThread {
                 builder: builder.clone(),
                 consumer,
                 commands,
                 index,
-                fencer: Arc::clone(&fencer),
+                fencer: Fencer::new(clients.clone(), config, clock.clone(), writer),
                 placements: restorer.placements(),
                 state_dir: self.state_dir.clone(),
                 recovery_lag: self.config.acceptable_recovery_lag,
@@ -230,6 +228,8 @@ impl Launch {
             reports,
             shared: self.shared.clone(),
             own_place: own_place.clone(),
+            refused_since: None,
+            join_at: None,
             placed: BTreeMap::new(),
         };
         let outcome = control.run();

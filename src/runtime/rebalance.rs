@@ -1,12 +1,14 @@
 //! A stream thread's answers to the control thread: tasks come, go, are suspended, are lost.
 
+use std::time::Duration;
+
 use super::restore::{Restored, close_stores};
 use super::shared::{TaskInfo, TaskState};
-use super::stream_thread::{Active, Command, Input, RETRY_BACKOFF_MIN, Running};
-use crate::error::{ErrorKind, Result};
+use super::stream_thread::{Active, Command, Input, RETRY_BACKOFF_MIN, Report, Running};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TaskId;
 use crate::kafka::GroupMetadata;
-use crate::telemetry::Trigger;
+use crate::telemetry::{GroupEvent, Outcome, Trigger};
 
 impl Running {
     pub(super) fn serve_commands(&mut self) -> Result<()> {
@@ -16,14 +18,8 @@ impl Running {
                     self.thread.committer = Some(committer);
                     self.assign(&tasks, group)?;
                 }
-                Command::Revoke { done } => {
-                    if let Err(error) = self.commit_and_suspend(Trigger::Revoke) {
-                        self.react(error)?;
-                    }
-                    for (id, active) in &mut self.tasks {
-                        active.suspended = true;
-                        self.thread.shared.set_task_state(*id, TaskState::Suspended);
-                    }
+                Command::Revoke { tasks, done } => {
+                    self.revoke(&tasks)?;
                     let _ = done.send(()); // the control thread may have given up waiting
                 }
                 Command::Lost { done } => {
@@ -47,16 +43,34 @@ impl Running {
         Ok(())
     }
 
-    /// Commits, and gives every processor the chance to fetch in what is still outside. A commit before and after each, because waiting within an
-    /// open transaction might outlast it.
-    pub(super) fn commit_and_suspend(&mut self, trigger: Trigger) -> Result<()> {
+    /// Commits and suspends those of the tasks that are here; one that is about to be restored waits for the next assignment too.
+    fn revoke(&mut self, tasks: &[TaskId]) -> Result<()> {
+        let here = |id: &&TaskId| self.tasks.contains_key(id) || self.restoring.contains(id);
+        self.revoked = tasks.iter().filter(here).copied().collect();
+        if self.revoked.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.commit_and_suspend(Trigger::Revoke, tasks) {
+            self.react(error)?;
+        }
+        for id in &self.revoked {
+            if let Some(active) = self.tasks.get_mut(id) {
+                active.suspended = true;
+                self.thread.shared.set_task_state(*id, TaskState::Suspended);
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits, and gives every processor of these tasks the chance to fetch in what is still outside. A commit before and after each, because waiting
+    /// within an open transaction might outlast it.
+    pub(super) fn commit_and_suspend(&mut self, trigger: Trigger, tasks: &[TaskId]) -> Result<()> {
         self.commit(trigger)?;
-        let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
-        for id in ids {
+        for id in tasks {
             if self.thread.shared.is_poisoned() {
                 return Ok(());
             }
-            let running = self.tasks.get_mut(&id).filter(|active| !active.suspended);
+            let running = self.tasks.get_mut(id).filter(|active| !active.suspended);
             if let Some(active) = running {
                 active.task.suspend(&mut self.thread.sink)?;
                 self.commit(trigger)?;
@@ -65,9 +79,10 @@ impl Running {
         Ok(())
     }
 
-    /// Resumes the tasks that stay, closes those that go, and starts those that come.
+    /// Closes the tasks that go, resumes those that stay where they were suspended, and starts those that come.
     fn assign(&mut self, tasks: &[TaskId], group: GroupMetadata) -> Result<()> {
         self.group = Some(group);
+        self.revoked.clear();
         // Before the first record, and not by losing the tasks once more at the first commit.
         if self.may_be_fenced && !tasks.is_empty() {
             self.replace_sink()?;
@@ -87,8 +102,9 @@ impl Running {
         }
         for task in tasks {
             if let Some(active) = self.tasks.get_mut(task) {
-                active.suspended = false;
-                self.thread.shared.set_task_state(*task, TaskState::Running);
+                if std::mem::take(&mut active.suspended) {
+                    self.thread.shared.set_task_state(*task, TaskState::Running);
+                }
             } else if !self.restoring.contains(task) {
                 self.start_restore(*task)?;
                 self.restoring.push(*task);
@@ -101,7 +117,7 @@ impl Running {
     /// generation gets its tasks back in the next one, after somebody else has worked on them.
     fn overtaken(&mut self) -> Result<Vec<TaskId>> {
         let (mut partitions, mut expected) = (Vec::new(), Vec::new());
-        for (id, active) in &self.tasks {
+        for (id, active) in self.tasks.iter().filter(|(_, active)| active.suspended) {
             for (input, partition) in active.inputs.iter().zip(active.task.partitions()) {
                 partitions.push(partition.clone());
                 expected.push((*id, input.committed));
@@ -118,7 +134,8 @@ impl Running {
             Ok(committed) => committed,
             Err(error) if error.kind() == ErrorKind::Retriable => {
                 tracing::warn!(error = ?error, "committed offsets are not known; the tasks are restored");
-                return Ok(self.tasks.keys().copied().collect());
+                expected.dedup_by_key(|(id, _)| *id);
+                return Ok(expected.into_iter().map(|(id, _)| id).collect());
             }
             Err(error) => return Err(error),
         };
@@ -171,13 +188,17 @@ impl Running {
         let active = Active {
             task,
             inputs,
-            suspended: false,
+            suspended: self.revoked.contains(&id),
             retry_at: None,
             retry_backoff: RETRY_BACKOFF_MIN,
             retrying_since: None,
         };
+        let state = match active.suspended {
+            true => TaskState::Suspended,
+            false => TaskState::Running,
+        };
         self.tasks.insert(id, active);
-        self.thread.shared.set_task_state(id, TaskState::Running);
+        self.thread.shared.set_task_state(id, state);
         Ok(())
     }
 
@@ -203,5 +224,38 @@ impl Running {
         for task in std::mem::take(&mut self.restoring) {
             self.cancel_restore(task);
         }
+    }
+
+    /// Somebody else owns the tasks: drop them, and have the group joined anew.
+    pub(super) fn migrated(&mut self, error: Error) -> Result<()> {
+        tracing::warn!(error = ?error, "tasks have moved to another member");
+        if self.thread.config.is_exactly_once() {
+            self.thread.metrics.transaction(Outcome::Fenced, Duration::ZERO);
+        }
+        self.thread.shared.metrics.group_event(GroupEvent::Fenced);
+        self.drop_tasks();
+        self.bound_aborts(&error)?;
+        self.abort_or_replace()?;
+        // The control thread may be stopping already.
+        let _ = self.thread.reports.send(Report::Migrated);
+        Ok(())
+    }
+
+    /// Aborts the open transaction; a producer that cannot is replaced, and the broker aborts for it.
+    pub(super) fn abort_or_replace(&mut self) -> Result<()> {
+        if let Err(error) = self.thread.sink.abort(&self.thread.metrics) {
+            // A fenced producer cannot abort, and need not: whoever fenced it did, be it the coordinator after
+            // `transaction.timeout.ms`. One whose unsent records were purged may end in an invalid state: its client
+            // asks for a new epoch, which aborts on the broker, and then for an abort of what is no longer there.
+            tracing::warn!(error = ?error, "the producer cannot abort; another one takes its place");
+            self.replace_sink()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn replace_sink(&mut self) -> Result<()> {
+        self.thread.sink = (self.thread.new_sink)()?.replacing(&self.thread.sink)?;
+        self.may_be_fenced = false;
+        Ok(())
     }
 }

@@ -22,9 +22,7 @@ use crate::kafka::{
     CommittedOffset, Consumer, GroupMetadata, OffsetCommitter, PartitionSlot, StartOffset,
 };
 use crate::task::{Step, StreamTask, TaskBuilder};
-use crate::telemetry::{
-    GroupEvent, InputMetrics, Outcome, Phase, ThreadMetrics, TopicLabels, Trigger,
-};
+use crate::telemetry::{InputMetrics, Phase, ThreadMetrics, TopicLabels, Trigger};
 use crate::time::{Clock, Timestamp};
 use crate::topology::PartitionCounts;
 
@@ -47,8 +45,8 @@ pub(super) type NewSink = Box<dyn Fn() -> Result<ProducerSink> + Send>;
 pub(super) enum Command {
     /// The thread has exactly these tasks now.
     Assign { tasks: Vec<TaskId>, group: GroupMetadata, committer: Arc<dyn OffsetCommitter> },
-    /// Commit and suspend all tasks; then answer.
-    Revoke { done: Sender<()> },
+    /// Commit and suspend these of the thread's tasks, or all; then answer. The others go on.
+    Revoke { tasks: Arc<Vec<TaskId>>, done: Sender<()> },
     /// All tasks belong to somebody else already: drop them without a commit; then answer.
     Lost { done: Sender<()> },
     /// The stores of a task are ready.
@@ -112,6 +110,8 @@ pub(super) struct Running {
     /// Whose turn comes first, where the last turn was over before all had theirs.
     next_task: Option<TaskId>,
     pub(super) restoring: Vec<TaskId>,
+    /// Revoked since the last assignment, ready or not.
+    pub(super) revoked: Vec<TaskId>,
     pub(super) group: Option<GroupMetadata>,
     last_commit: Duration,
     /// When the first of a row of aborts without a commit was, on the monotonic clock.
@@ -133,6 +133,7 @@ impl StreamThread {
             tasks: BTreeMap::new(),
             next_task: None,
             restoring: Vec::new(),
+            revoked: Vec::new(),
             group: None,
             last_commit: now,
             aborting_since: None,
@@ -159,7 +160,8 @@ impl Running {
                 self.react(error)?;
             }
         }
-        match self.commit_and_suspend(Trigger::Close) {
+        let all: Vec<TaskId> = self.tasks.keys().copied().collect();
+        match self.commit_and_suspend(Trigger::Close, &all) {
             Ok(()) => Ok(()),
             Err(error) => self.react(error),
         }
@@ -352,7 +354,7 @@ impl Running {
     }
 
     /// Gives up after `task.timeout.ms` of aborts without a commit.
-    fn bound_aborts(&mut self, error: &Error) -> Result<()> {
+    pub(super) fn bound_aborts(&mut self, error: &Error) -> Result<()> {
         let (now, limit) = (self.now(), self.thread.config.task_timeout);
         let since = *self.aborting_since.get_or_insert(now);
         if now.saturating_sub(since) <= limit {
@@ -375,39 +377,6 @@ impl Running {
         }
         // Whatever it was gets a moment to go away.
         self.thread.consumer.wait(RETRY_BACKOFF_MIN)
-    }
-
-    /// Somebody else owns the tasks: drop them, and have the group joined anew.
-    fn migrated(&mut self, error: Error) -> Result<()> {
-        tracing::warn!(error = ?error, "tasks have moved to another member");
-        if self.thread.config.is_exactly_once() {
-            self.thread.metrics.transaction(Outcome::Fenced, Duration::ZERO);
-        }
-        self.thread.shared.metrics.group_event(GroupEvent::Fenced);
-        self.drop_tasks();
-        self.bound_aborts(&error)?;
-        self.abort_or_replace()?;
-        // The control thread may be stopping already.
-        let _ = self.thread.reports.send(Report::Migrated);
-        Ok(())
-    }
-
-    /// Aborts the open transaction; a producer that cannot is replaced, and the broker aborts for it.
-    pub(super) fn abort_or_replace(&mut self) -> Result<()> {
-        if let Err(error) = self.thread.sink.abort(&self.thread.metrics) {
-            // A fenced producer cannot abort, and need not: whoever fenced it did, be it the coordinator after
-            // `transaction.timeout.ms`. One whose unsent records were purged may end in an invalid state: its client
-            // asks for a new epoch, which aborts on the broker, and then for an abort of what is no longer there.
-            tracing::warn!(error = ?error, "the producer cannot abort; another one takes its place");
-            self.replace_sink()?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn replace_sink(&mut self) -> Result<()> {
-        self.thread.sink = (self.thread.new_sink)()?.replacing(&self.thread.sink)?;
-        self.may_be_fenced = false;
-        Ok(())
     }
 
     fn close(&mut self, clean: bool) {

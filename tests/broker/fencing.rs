@@ -1,51 +1,23 @@
 //! Take-over: what a dead instance left open is aborted before its tasks go on, and nothing that belongs to a living one is.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kstreams::kafka::librdkafka::{ClientSettings, LibrdkafkaClients};
-use kstreams::kafka::{
-    Admin, Consumer, ConsumerPurpose, KafkaClients, MemberName, Membership, OutgoingRecord,
-    Producer,
-};
+use kstreams::kafka::{KafkaClients, OutgoingRecord, Producer};
 use kstreams::{
-    Clock, Components, ErrorKind, Headers, KafkaStreams, Result, State, StreamsConfig, SystemClock,
-    TaskState, Timestamp,
+    Clock, ErrorKind, Headers, KafkaStreams, State, StreamsConfig, SystemClock, TaskState,
+    Timestamp,
 };
 use test_support::{DEADLINE, read_committed, unique, wait_until};
 
-use super::runtime::{config, counts, lines, log, started, topics, total, word_count};
+use super::runtime::{config, counts, lines, started, topics, total, word_count};
+use super::watched::{self, Notes};
 
 /// So long that no test waits for it.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(600);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Clients that note the transactional ids of their producers.
-struct NotingClients {
-    inner: Arc<dyn KafkaClients>,
-    ids: Arc<Mutex<BTreeSet<String>>>,
-}
-
-impl KafkaClients for NotingClients {
-    fn membership_as(
-        &self,
-        topics: &[Arc<str>],
-        name: MemberName<'_>,
-    ) -> Result<Box<dyn Membership>> {
-        self.inner.membership_as(topics, name)
-    }
-    fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {
-        self.inner.consumer(purpose)
-    }
-    fn producer(&self, transactional_id: Option<&str>) -> Result<Box<dyn Producer>> {
-        self.ids.lock().unwrap().extend(transactional_id.map(str::to_owned));
-        self.inner.producer(transactional_id)
-    }
-    fn admin(&self) -> Result<Box<dyn Admin>> {
-        self.inner.admin()
-    }
-}
 
 /// The id of the only thread of an instance.
 fn id_of(config: &StreamsConfig) -> String {
@@ -136,13 +108,8 @@ fn a_member_that_lives_is_not_fenced_and_one_that_has_gone_is() {
     lines(&input, 0..500);
     wait_until("the first count", DEADLINE, || total(&output, "all") == 500);
 
-    let ids = Arc::new(Mutex::new(BTreeSet::new()));
-    let mut components = Components::from_config(&second).unwrap();
-    components.clients =
-        Arc::new(NotingClients { inner: components.clients, ids: Arc::clone(&ids) });
-    let topology = word_count(&input, &output);
-    let mut joining = KafkaStreams::with_components(topology, second.clone(), components).unwrap();
-    joining.start().unwrap();
+    let notes = Arc::new(Notes::default());
+    let mut joining = watched::started(word_count(&input, &output), second.clone(), &notes);
     let running = |streams: &KafkaStreams| {
         let tasks = streams.handle().tasks();
         tasks.iter().filter(|task| task.state == TaskState::Running).count()
@@ -151,17 +118,16 @@ fn a_member_that_lives_is_not_fenced_and_one_that_has_gone_is() {
         running(&staying) == 6 && running(&joining) == 6
     });
     let own = BTreeSet::from([id_of(&second)]);
-    assert_eq!(*ids.lock().unwrap(), own, "tasks came from a member that lives");
+    assert_eq!(*notes.ids.lock().unwrap(), own, "tasks came from a member that lives");
     staying.close(DEADLINE).unwrap();
     wait_until("all tasks in one place", DEADLINE, || running(&joining) == 12);
-    assert_eq!(*ids.lock().unwrap(), BTreeSet::from([id_of(&first), id_of(&second)]));
+    assert_eq!(*notes.ids.lock().unwrap(), BTreeSet::from([id_of(&first), id_of(&second)]));
     joining.close(DEADLINE).unwrap();
 }
 
 /// As whoever took its tasks over would have done while it stood still.
 #[test]
 fn an_instance_that_was_fenced_drops_its_tasks_and_begins_again_where_they_are_committed() {
-    log();
     let application = unique("fenced");
     let (input, output) = (format!("{application}-in"), format!("{application}-out"));
     topics(&input, &output);

@@ -6,14 +6,14 @@ use std::ptr;
 use std::time::Duration;
 
 use rdkafka::bindings as ffi;
-use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr, RDKafkaType};
+use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaType};
 
 use super::client::{Client, ErrorText, c_string, millis, text_of};
 use super::config::ClientSettings;
 use super::partitions::{self, PartitionList};
 use super::queue::Queue;
-use super::{error, groups, topics};
-use crate::error::{Error, ErrorKind, Result};
+use super::{configs, error, groups, topics};
+use crate::error::{Error, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{
     Admin, ClusterHealth, CommittedOffset, GroupMember, NewTopic, TopicDescription,
@@ -232,30 +232,7 @@ impl Admin for ClusterAdmin {
         topic: &str,
         timeout: Duration,
     ) -> Result<BTreeMap<String, String>> {
-        let attempted = format!("asking for the configuration of topic \"{topic}\"");
-        let resource = topic_resource(topic)?;
-        let mut pointer = resource.0;
-        let rk = self.client.rk();
-        let answer = self.request(&attempted, timeout, |options, queue| {
-            // SAFETY: the resource lives until the end of this function and is copied by the call.
-            unsafe { ffi::rd_kafka_DescribeConfigs(rk, &mut pointer, 1, options, queue) };
-        })?;
-        // SAFETY: the answer is of this request and lives until the end of this function, as does all that it points to.
-        unsafe {
-            let result = ffi::rd_kafka_event_DescribeConfigs_result(answer.0);
-            let resource = only_resource(&attempted, |count| {
-                ffi::rd_kafka_DescribeConfigs_result_resources(result, count)
-            })?;
-            let mut count = 0;
-            let entries = ffi::rd_kafka_ConfigResource_configs(resource, &mut count);
-            Ok((0..count)
-                .map(|index| {
-                    let entry = *entries.add(index);
-                    let name = text_of(ffi::rd_kafka_ConfigEntry_name(entry));
-                    (name, text_of(ffi::rd_kafka_ConfigEntry_value(entry)))
-                })
-                .collect())
-        }
+        configs::of_topic(self, topic, timeout)
     }
 
     fn alter_topic_configs(
@@ -264,40 +241,7 @@ impl Admin for ClusterAdmin {
         configs: &BTreeMap<String, String>,
         timeout: Duration,
     ) -> Result<()> {
-        if configs.is_empty() {
-            return Ok(());
-        }
-        let attempted = format!("changing the configuration of topic \"{topic}\"");
-        let resource = topic_resource(topic)?;
-        for (name, value) in configs {
-            let (name, value) = (c_string(name)?, c_string(value)?);
-            // SAFETY: the resource lives, the strings end with NUL and are copied.
-            let result = unsafe {
-                ffi::rd_kafka_ConfigResource_add_incremental_config(
-                    resource.0,
-                    name.as_ptr(),
-                    ffi::rd_kafka_AlterConfigOpType_t::RD_KAFKA_ALTER_CONFIG_OP_TYPE_SET,
-                    value.as_ptr(),
-                )
-            };
-            if let Some(failure) = error::Failure::take(result) {
-                return Err(failure.into_error(&attempted));
-            }
-        }
-        let mut pointer = resource.0;
-        let rk = self.client.rk();
-        let answer = self.request(&attempted, timeout, |options, queue| {
-            // SAFETY: the resource lives until the end of this function and is copied by the call.
-            unsafe { ffi::rd_kafka_IncrementalAlterConfigs(rk, &mut pointer, 1, options, queue) };
-        })?;
-        // SAFETY: the answer is of this request and lives until the end of this function.
-        unsafe {
-            let result = ffi::rd_kafka_event_IncrementalAlterConfigs_result(answer.0);
-            only_resource(&attempted, |count| {
-                ffi::rd_kafka_IncrementalAlterConfigs_result_resources(result, count)
-            })
-        }
-        .map(drop)
+        configs::alter_topic(self, topic, configs, timeout)
     }
 
     fn create_partitions(&mut self, topic: &str, total: i32, timeout: Duration) -> Result<()> {
@@ -425,17 +369,6 @@ fn native_topic(topic: &NewTopic) -> Result<Owned<ffi::rd_kafka_NewTopic_t>> {
     Ok(request)
 }
 
-fn topic_resource(topic: &str) -> Result<Owned<ffi::rd_kafka_ConfigResource_t>> {
-    let name = c_string(topic)?;
-    let kind = ffi::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
-    // SAFETY: the name ends with NUL and is copied.
-    let pointer = unsafe { ffi::rd_kafka_ConfigResource_new(kind, name.as_ptr()) };
-    if pointer.is_null() {
-        return Err(Error::invalid(format!("\"{topic}\" cannot be a topic's name")));
-    }
-    Ok(Owned(pointer, ffi::rd_kafka_ConfigResource_destroy))
-}
-
 /// # Safety
 /// `list` returns an array of live results and its length.
 unsafe fn topic_outcomes(
@@ -474,34 +407,9 @@ fn first_failure(
     }
 }
 
-/// The one resource of a configuration answer.
-///
-/// # Safety
-/// `list` returns an array of live resources and its length.
-unsafe fn only_resource(
-    attempted: &str,
-    list: impl FnOnce(*mut usize) -> *mut *const ffi::rd_kafka_ConfigResource_t,
-) -> Result<*const ffi::rd_kafka_ConfigResource_t> {
-    let mut count = 0;
-    let resources = list(&mut count);
-    if count == 0 {
-        return Err(Error::new(ErrorKind::Retriable, format!("{attempted}: empty answer")));
-    }
-    // SAFETY: by the caller's promise.
-    let (resource, code, text) = unsafe {
-        let resource = *resources;
-        let code: RDKafkaRespErr = ffi::rd_kafka_ConfigResource_error(resource);
-        (resource, Code::from(code), text_of(ffi::rd_kafka_ConfigResource_error_string(resource)))
-    };
-    match code {
-        Code::NoError => Ok(resource),
-        code => Err(error::from_code(code, attempted, &text)),
-    }
-}
-
 /// # Safety
 /// `data` points to `count` live elements, or `count` is 0.
-unsafe fn slice<'a, T>(data: *const T, count: i32) -> &'a [T] {
+pub(super) unsafe fn slice<'a, T>(data: *const T, count: i32) -> &'a [T] {
     let count = usize::try_from(count).unwrap_or(0);
     if count == 0 {
         return &[];

@@ -408,6 +408,30 @@ unsafe extern "C" fn on_error(
     unsafe { inbox_of(opaque) }.add_fault(fault);
 }
 
+/// Answers a rebalance of a member that leaves, inside the callback, as librdkafka documents. Each protocol takes its own answer only, and waits for
+/// it without end.
+///
+/// # Safety
+/// The handle lives.
+unsafe fn answer_at_once(rk: *mut ffi::rd_kafka_t, assigned: bool) {
+    // SAFETY: by the caller's promise; the list is copied and then freed once, as is the error, which librdkafka has logged.
+    unsafe {
+        if text_of(ffi::rd_kafka_rebalance_protocol(rk)) != "COOPERATIVE" {
+            ffi::rd_kafka_assign(rk, ptr::null());
+            return;
+        }
+        let nothing = ffi::rd_kafka_topic_partition_list_new(0);
+        let failure = match assigned {
+            true => ffi::rd_kafka_incremental_assign(rk, nothing),
+            false => ffi::rd_kafka_incremental_unassign(rk, nothing),
+        };
+        ffi::rd_kafka_topic_partition_list_destroy(nothing);
+        if !failure.is_null() {
+            ffi::rd_kafka_error_destroy(failure);
+        }
+    }
+}
+
 /// Records the event; the answer comes from `Membership::acknowledge`. Runs on the control thread, inside its poll.
 unsafe extern "C" fn on_rebalance(
     rk: *mut ffi::rd_kafka_t,
@@ -424,8 +448,8 @@ unsafe extern "C" fn on_rebalance(
     let mut inbox = unsafe { inbox_of(opaque) };
     if inbox.closing {
         drop(inbox);
-        // SAFETY: unassigning inside the callback is the documented answer to a revocation.
-        unsafe { ffi::rd_kafka_assign(rk, ptr::null()) };
+        // SAFETY: the handle lives during its own callback.
+        unsafe { answer_at_once(rk, assigned) };
         return;
     }
     inbox.rebalances.push_back(if assigned {

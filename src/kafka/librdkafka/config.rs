@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::snapshot::Protocol;
+use crate::config::GroupProtocol;
 use crate::error::{Error, Result};
 use crate::kafka::{ConsumerPurpose, MemberName};
 
@@ -21,7 +23,9 @@ pub struct ClientSettings {
     pub client_id: String,
     /// Static membership (`group.instance.id`), so that a rolling restart moves nothing.
     pub group_instance_id: Option<String>,
-    /// Silence after which the brokers give the member's partitions away.
+    /// By what protocol the group is joined.
+    pub group_protocol: GroupProtocol,
+    /// Silence after which the brokers give the member's partitions away; by the consumer protocol that is the brokers' own setting.
     pub session_timeout: Duration,
     /// Interval of the member's heartbeats; at most a third of the session time-out.
     pub heartbeat_interval: Duration,
@@ -46,10 +50,12 @@ const FORCED_CONSUMER: &[(&str, &str)] = &[
     // Out of range must reach the engine as an error: silently starting elsewhere loses or repeats records.
     ("auto.offset.reset", "error"),
     ("isolation.level", "read_committed"),
-    // Only the classic range assignor keeps co-partitioned topics together (DESIGN §3).
-    ("group.protocol", "classic"),
-    ("partition.assignment.strategy", "range"),
 ];
+/// Only range assignors keep co-partitioned topics together (DESIGN §3).
+const CLASSIC: &[(&str, &str)] =
+    &[("group.protocol", "classic"), ("partition.assignment.strategy", "range")];
+const CONSUMER: &[(&str, &str)] =
+    &[("group.protocol", "consumer"), ("group.remote.assignor", "range")];
 const FORCED_PRODUCER: &[(&str, &str)] = &[
     // As Java's; librdkafka's own default puts 83 % of keys elsewhere.
     ("partitioner", "murmur2_random"),
@@ -64,6 +70,9 @@ const OWN: &[(&str, &str)] = &[
     ("client.id", "client_id"),
     ("group.id", "application_id"),
     ("group.instance.id", "group_instance_id"),
+    ("group.protocol", "group_protocol"),
+    ("group.remote.assignor", "group_protocol"),
+    ("partition.assignment.strategy", "group_protocol"),
     ("session.timeout.ms", "session_timeout"),
     ("heartbeat.interval.ms", "heartbeat_interval"),
     ("transactional.id", "application_id"),
@@ -112,6 +121,7 @@ impl ClientSettings {
             client_id: application_id.clone(),
             application_id,
             group_instance_id: None,
+            group_protocol: GroupProtocol::Auto,
             session_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(1),
             exactly_once: true,
@@ -149,7 +159,11 @@ impl ClientSettings {
     }
 
     /// Properties of the group member.
-    pub(super) fn membership_properties(&self, name: MemberName<'_>) -> Properties {
+    pub(super) fn membership_properties(
+        &self,
+        name: MemberName<'_>,
+        protocol: Protocol,
+    ) -> Properties {
         let mut role = String::new();
         if let Some(process) = name.process {
             role += &format!("process.{process}-");
@@ -167,8 +181,14 @@ impl ClientSettings {
         extend(&mut properties, &self.consumer);
         add(&mut properties, FORCED_CONSUMER);
         set(&mut properties, "group.id", &self.application_id);
-        set(&mut properties, "session.timeout.ms", self.session_timeout.as_millis());
-        set(&mut properties, "heartbeat.interval.ms", self.heartbeat_interval.as_millis());
+        match protocol {
+            Protocol::Classic => {
+                add(&mut properties, CLASSIC);
+                self.add_session(&mut properties);
+            }
+            // Session and heartbeats are the brokers' there, and librdkafka refuses others.
+            Protocol::Consumer => add(&mut properties, CONSUMER),
+        }
         if let Some(id) = &self.group_instance_id {
             set(&mut properties, "group.instance.id", id);
         }
@@ -192,9 +212,14 @@ impl ClientSettings {
         // Never subscribed, so never a member; librdkafka wants the id for manual assignment, and committed offsets need it.
         set(&mut properties, "group.id", &self.application_id);
         // Without effect here, but librdkafka checks the user's poll interval against it.
-        set(&mut properties, "session.timeout.ms", self.session_timeout.as_millis());
-        set(&mut properties, "heartbeat.interval.ms", self.heartbeat_interval.as_millis());
+        add(&mut properties, CLASSIC);
+        self.add_session(&mut properties);
         properties
+    }
+
+    fn add_session(&self, properties: &mut Properties) {
+        set(properties, "session.timeout.ms", self.session_timeout.as_millis());
+        set(properties, "heartbeat.interval.ms", self.heartbeat_interval.as_millis());
     }
 
     /// Properties of a producer.
@@ -295,6 +320,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_brokers_decide_by_the_consumer_protocol_is_not_set() {
+        let settings = ClientSettings::new("127.0.0.1:9092", "app");
+        let properties = settings.membership_properties(MemberName::default(), Protocol::Consumer);
+        assert_eq!(properties["group.protocol"], "consumer");
+        assert_eq!(properties["group.remote.assignor"], "range");
+        for name in ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"]
+        {
+            assert!(!properties.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
     fn a_heartbeat_too_slow_for_the_session_is_refused() {
         let mut settings = ClientSettings::new("127.0.0.1:9092", "app");
         settings.heartbeat_interval = Duration::from_secs(4);
@@ -310,12 +347,14 @@ mod tests {
             settings.application_server = address.to_owned();
             for process in [None, Some("0f")] {
                 let name = MemberName { process, view };
-                let name = settings.membership_properties(name)["client.id"].clone();
+                let name =
+                    settings.membership_properties(name, Protocol::Classic)["client.id"].clone();
                 assert_eq!(crate::kafka::view(&name), view, "{name}");
                 let told = crate::kafka::application_server(&name).unwrap_or_default();
                 assert_eq!(told, address, "{name}");
                 let (client_id, group_instance_id) = (name, Some("static".to_owned()));
-                let member = GroupMember { client_id, group_instance_id, partitions: Vec::new() };
+                let (member_id, partitions) = (String::new(), Vec::new());
+                let member = GroupMember { member_id, group_instance_id, client_id, partitions };
                 assert_eq!(member.has_process("0f"), process.is_some(), "{member:?}");
                 assert!(member.has_process("static") && !member.has_process("0"), "{member:?}");
             }

@@ -118,10 +118,6 @@ unsafe fn members_of(group: *const ffi::rd_kafka_ConsumerGroupDescription_t) -> 
                         .then(|| text_of(instance))
                         .filter(|id| !id.is_empty()),
                     client_id: text_of(ffi::rd_kafka_MemberDescription_client_id(member)),
-                    group_instance_id: Some(text_of(
-                        ffi::rd_kafka_MemberDescription_group_instance_id(member),
-                    ))
-                    .filter(|id| !id.is_empty()),
                     partitions: partitions::read(list).into_iter().map(|entry| entry.0).collect(),
                 }
             })

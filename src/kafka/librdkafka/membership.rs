@@ -1,13 +1,12 @@
-//! The group membership of this process, by the classic protocol with the range assignor.
+//! The group membership of this process, with the range assignor: by the classic protocol, or by KIP-848 (see [`Protocol`]).
 //!
 //! Owned by the control thread, which polls it all the time. The member never fetches: every assignment is answered
 //! with an **empty** list (DESIGN §3), so that its only traffic is heartbeats, joins and commits, and records are read by
-//! consumers with manual assignment. The protocol is eager: everything is revoked and then assigned anew.
+//! consumers with manual assignment. What a member of a KIP-848 group reports as its own is what it was told, not the list.
 #![allow(unsafe_code)] // rebalance answers and group metadata have no safe wrapper
 
 use std::collections::BTreeSet;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +17,8 @@ use super::client::{Client, Rebalance, lock, millis, text_of};
 use super::config::ClientSettings;
 use super::error;
 use super::partitions::{OFFSET_INVALID, PartitionList};
+use super::protocol::Choice;
+use super::snapshot::{GroupSnapshot, Protocol};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{
@@ -25,7 +26,10 @@ use crate::kafka::{
 };
 
 /// A member of the application's group.
-pub(super) struct ClassicMember {
+pub(super) struct Member {
+    protocol: Protocol,
+    /// Told where the brokers turn out not to speak it.
+    choice: Arc<Choice>,
     group: Arc<Group>,
     snapshot: Arc<GroupSnapshot>,
     /// The event that waits for its answer; no other is given out before.
@@ -34,7 +38,7 @@ pub(super) struct ClassicMember {
 
 enum Unanswered {
     Assigned,
-    Revoked,
+    Revoked(Vec<TopicPartition>),
 }
 
 /// The handle and what it owns, shared with committers on other threads.
@@ -43,13 +47,15 @@ struct Group {
     owned: Mutex<Arc<GroupSnapshot>>,
 }
 
-impl ClassicMember {
+impl Member {
     pub(super) fn join(
         settings: &ClientSettings,
         topics: &[Arc<str>],
         name: MemberName<'_>,
+        choice: &Arc<Choice>,
     ) -> Result<Self> {
-        let properties = settings.membership_properties(name);
+        let protocol = choice.of(settings);
+        let properties = settings.membership_properties(name, protocol);
         let client = Client::new(RDKafkaType::RD_KAFKA_CONSUMER, &properties)?;
         let topics: Vec<TopicPartition> =
             topics.iter().map(|topic| TopicPartition::new(Arc::clone(topic), -1)).collect();
@@ -69,31 +75,41 @@ impl ClassicMember {
                 })?;
             }
         }
-        let snapshot = Arc::new(GroupSnapshot::outside());
+        let snapshot = Arc::new(GroupSnapshot::outside(protocol));
         let owned = Mutex::new(Arc::clone(&snapshot));
-        Ok(Self { group: Arc::new(Group { client, owned }), snapshot, unanswered: None })
+        let (group, choice) = (Arc::new(Group { client, owned }), Arc::clone(choice));
+        Ok(Self { protocol, choice, group, snapshot, unanswered: None })
     }
 
     fn next_event(&mut self) -> Result<Option<MembershipEvent>> {
         let fault = self.group.client.inbox().faults.pop_front();
         if let Some(fault) = fault {
-            return event_of_fault(fault.code, fault.fatal, &fault.text).map(Some);
+            return self.event_of_fault(fault.code, fault.fatal, &fault.text).map(Some);
         }
         if self.unanswered.is_some() {
             return Ok(None);
         }
         let event = self.group.client.inbox().rebalances.pop_front();
+        if event.is_none() {
+            self.snapshot.follow_epoch(&self.group.client);
+        }
         Ok(event.map(|event| match event {
             Rebalance::Assigned(partitions) => {
                 self.unanswered = Some(Unanswered::Assigned);
                 // The generation cannot change before this event is answered: the snapshot belongs to it.
-                let owned = partitions.iter().cloned().collect();
-                self.snapshot = Arc::new(GroupSnapshot::of(&self.group.client, owned));
+                let mut owned = match self.protocol {
+                    Protocol::Classic => BTreeSet::new(),
+                    Protocol::Consumer => self.snapshot.owned(),
+                };
+                owned.extend(partitions);
+                let all = owned.iter().cloned().collect();
+                let snapshot = GroupSnapshot::of(self.protocol, &self.group.client, owned);
+                self.snapshot = Arc::new(snapshot);
                 *lock(&self.group.owned) = Arc::clone(&self.snapshot);
-                MembershipEvent::Assigned(partitions)
+                MembershipEvent::Assigned(all)
             }
             Rebalance::Revoked { partitions, lost } => {
-                self.unanswered = Some(Unanswered::Revoked);
+                self.unanswered = Some(Unanswered::Revoked(partitions.clone()));
                 // Thrown out after the revocation was queued, before it was polled: lost all the same.
                 if lost || !self.snapshot.is_current(&self.group.client) {
                     self.snapshot.give_up();
@@ -121,15 +137,52 @@ impl ClassicMember {
             Some(fault)
         }
     }
+
+    /// A fault as an event, or as an error where the group cannot be joined.
+    fn event_of_fault(&self, code: Code, fatal: bool, text: &str) -> Result<MembershipEvent> {
+        let attempted = "group membership";
+        // "Fatal" says that there is a cause.
+        let cause = self.group.client.fatal_error().filter(|_| code == Code::Fatal);
+        let (code, text) = cause.as_ref().map_or((code, text), |(code, text)| (*code, text));
+        match code {
+            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+                Err(error::with_kind(ErrorKind::Invalid, code, attempted, text))
+            }
+            Code::UnsupportedVersion | Code::UnsupportedFeature
+                if self.protocol == Protocol::Consumer =>
+            {
+                self.choice.refused();
+                Err(error::with_kind(ErrorKind::Retriable, code, attempted, text))
+            }
+            // By the consumer protocol a member that was killed holds its static id until its session ends. And librdkafka 2.12 joins with what it
+            // owned before, which brokers refuse, where it was thrown out in the middle of a revocation: another member does not.
+            Code::UnreleasedInstanceId | Code::InvalidRequest
+                if self.protocol == Protocol::Consumer =>
+            {
+                Err(error::with_kind(ErrorKind::Retriable, code, attempted, text))
+            }
+            // Somebody else uses the same group.instance.id: two processes that both retry would fence each other for ever.
+            Code::FencedInstanceId | Code::UnreleasedInstanceId => {
+                Err(error::with_kind(ErrorKind::Fatal, code, attempted, text))
+            }
+            _ if fatal => Err(error::with_kind(ErrorKind::Fatal, code, attempted, text)),
+            _ => match error::kind_of(code) {
+                ErrorKind::Fatal | ErrorKind::Invalid => {
+                    Err(error::from_code(code, attempted, text))
+                }
+                _ => Ok(MembershipEvent::Trouble(format!("{text} ({code:?})"))),
+            },
+        }
+    }
 }
 
-impl Membership for ClassicMember {
+impl Membership for Member {
     fn poll(&mut self, timeout: Duration) -> Result<Option<MembershipEvent>> {
         if let Some(event) = self.next_event()? {
             return Ok(Some(event));
         }
         if let Some((code, text)) = self.serve(timeout) {
-            return event_of_fault(code, false, &text).map(Some);
+            return self.event_of_fault(code, false, &text).map(Some);
         }
         self.next_event()
     }
@@ -138,20 +191,35 @@ impl Membership for ClassicMember {
         let Some(event) = self.unanswered.take() else {
             return Ok(());
         };
-        let rk = self.group.client.rk();
-        let code = match event {
-            Unanswered::Assigned => {
-                let nothing = PartitionList::new([])?;
-                // SAFETY: handle and list live; the list is copied.
-                unsafe { ffi::rd_kafka_assign(rk, nothing.as_ptr()) }
+        if let Unanswered::Revoked(partitions) = &event {
+            match self.protocol {
+                Protocol::Classic => self.snapshot.give_up(),
+                Protocol::Consumer => self.snapshot.disown(partitions),
             }
-            Unanswered::Revoked => {
-                self.snapshot.give_up();
-                // SAFETY: the handle lives; null means no assignment.
-                unsafe { ffi::rd_kafka_assign(rk, ptr::null()) }
-            }
-        };
-        error::check(code, || "answering a rebalance".into())
+        }
+        let (rk, nothing) = (self.group.client.rk(), PartitionList::new([])?);
+        let (protocol, attempted) = (self.protocol, "answering a rebalance");
+        // SAFETY: handle and list live; the list is copied; null means no assignment.
+        unsafe {
+            let failure = match (protocol, event) {
+                (Protocol::Classic, Unanswered::Assigned) => {
+                    let code = ffi::rd_kafka_assign(rk, nothing.as_ptr());
+                    return error::check(code, || attempted.into());
+                }
+                (Protocol::Classic, Unanswered::Revoked(_)) => {
+                    let code = ffi::rd_kafka_assign(rk, ptr::null());
+                    return error::check(code, || attempted.into());
+                }
+                (Protocol::Consumer, Unanswered::Assigned) => {
+                    ffi::rd_kafka_incremental_assign(rk, nothing.as_ptr())
+                }
+                (Protocol::Consumer, Unanswered::Revoked(_)) => {
+                    ffi::rd_kafka_incremental_unassign(rk, nothing.as_ptr())
+                }
+            };
+            error::Failure::take(failure)
+                .map_or(Ok(()), |failure| Err(failure.into_error(attempted)))
+        }
     }
 
     fn group_metadata(&self) -> GroupMetadata {
@@ -180,7 +248,7 @@ impl Membership for ClassicMember {
         self.group.client.inbox().closing = true;
         self.snapshot.give_up();
         if self.unanswered.is_some() || !self.group.client.inbox().rebalances.is_empty() {
-            self.unanswered = Some(Unanswered::Revoked);
+            self.unanswered = Some(Unanswered::Revoked(Vec::new()));
             self.acknowledge()?;
         }
         // SAFETY: the handle lives; it is closed once, since `self` ends here.
@@ -209,135 +277,13 @@ impl OffsetCommitter for Group {
         // SAFETY: handle and list live; 0 = wait for the answer.
         let code = unsafe { ffi::rd_kafka_commit(self.client.rk(), list.as_ptr(), 0) };
         error::check(code, || format!("committing {} offsets", offsets.len()))
-            .map_err(|error| snapshot.explain(error))?;
+            .map_err(|error| snapshot.explain(error, Some(code.into())))?;
         match list.entries().into_iter().find(|entry| entry.2 != Code::NoError) {
             Some((partition, _, code)) => {
                 let attempted = format!("committing the offset of {partition}");
-                Err(snapshot.explain(error::from_code(code, &attempted, "")))
+                Err(snapshot.explain(error::from_code(code, &attempted, ""), Some(code)))
             }
             None => Ok(()),
-        }
-    }
-}
-
-/// The broker does not check who owns what within a generation (DESIGN §3): we do.
-///
-/// By number, not by topic: a task owns the partitions of its number in all of its topics, even where these have
-/// different counts and the group protocol has handed some of them to another member (see `runtime::assignment`).
-fn check_owned(
-    owned: &BTreeSet<TopicPartition>,
-    offsets: &[(TopicPartition, CommittedOffset)],
-) -> Result<()> {
-    let owns = |number| owned.iter().any(|partition| partition.partition == number);
-    match offsets.iter().find(|(partition, _)| !owns(partition.partition)) {
-        Some((partition, _)) => Err(Error::new(
-            ErrorKind::TaskMigrated,
-            format!("cannot commit {partition}: it is not in this member's assignment any more"),
-        )),
-        None => Ok(()),
-    }
-}
-
-/// A fault as an event, or as an error where the group can never be joined.
-fn event_of_fault(code: Code, fatal: bool, text: &str) -> Result<MembershipEvent> {
-    let attempted = "group membership";
-    match code {
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-            Err(error::with_kind(ErrorKind::Invalid, code, attempted, text))
-        }
-        // Somebody else uses the same group.instance.id: two processes that both retry would fence each other for ever.
-        Code::FencedInstanceId | Code::UnreleasedInstanceId => {
-            Err(error::with_kind(ErrorKind::Fatal, code, attempted, text))
-        }
-        _ if fatal => Err(error::with_kind(ErrorKind::Fatal, code, attempted, text)),
-        _ => match error::kind_of(code) {
-            ErrorKind::Fatal | ErrorKind::Invalid => Err(error::from_code(code, attempted, text)),
-            _ => Ok(MembershipEvent::Trouble(format!("{text} ({code:?})"))),
-        },
-    }
-}
-
-/// Identity and generation of the member at an assignment, and what it owned by it.
-pub(super) struct GroupSnapshot {
-    /// Null before the first assignment.
-    metadata: *mut ffi::rd_kafka_consumer_group_metadata_t,
-    owned: BTreeSet<TopicPartition>,
-    /// Whether this member has answered for the loss of it: whoever owns it now may be its own successor.
-    given_up: AtomicBool,
-}
-
-// SAFETY: the metadata object is immutable plain data, freed once on drop.
-unsafe impl Send for GroupSnapshot {}
-// SAFETY: as above.
-unsafe impl Sync for GroupSnapshot {}
-
-impl GroupSnapshot {
-    fn outside() -> Self {
-        Self { metadata: ptr::null_mut(), owned: BTreeSet::new(), given_up: AtomicBool::new(true) }
-    }
-
-    fn of(client: &Client, owned: BTreeSet<TopicPartition>) -> Self {
-        // SAFETY: the handle lives; the object is ours to free.
-        let metadata = unsafe { ffi::rd_kafka_consumer_group_metadata(client.rk()) };
-        Self { metadata, owned, given_up: AtomicBool::new(false) }
-    }
-
-    /// -1 outside the group.
-    fn generation(&self) -> i32 {
-        if self.metadata.is_null() {
-            return -1;
-        }
-        // SAFETY: the object lives as long as `self`.
-        unsafe { ffi::rd_kafka_consumer_group_metadata_generation_id(self.metadata) }
-    }
-
-    /// Whether the member is still in the generation of this snapshot.
-    fn is_current(&self, client: &Client) -> bool {
-        self.generation() >= 0
-            && self.generation() == Self::of(client, BTreeSet::new()).generation()
-    }
-
-    fn give_up(&self) {
-        self.given_up.store(true, Ordering::Release);
-    }
-
-    /// What a failed commit with this identity means. "Fenced" ends the client where somebody else has taken its static id
-    /// (Java's `FencedInstanceIdException`), and is an ordinary migration where this process itself has joined anew.
-    pub(super) fn explain(&self, error: Error) -> Error {
-        match error.kind() {
-            ErrorKind::Fatal if self.given_up.load(Ordering::Acquire) => {
-                let text = "a commit of a membership that was given up";
-                Error::new(ErrorKind::TaskMigrated, text).with_source(error)
-            }
-            _ => error,
-        }
-    }
-
-    /// The metadata to fence a commit of `offsets` with.
-    ///
-    /// # Errors
-    /// `TaskMigrated` where the member was outside the group (a broker takes generation -1 without any fencing) or has given
-    /// the assignment up, or where a partition was not in it.
-    pub(super) fn fence(
-        &self,
-        offsets: &[(TopicPartition, CommittedOffset)],
-    ) -> Result<*const ffi::rd_kafka_consumer_group_metadata_t> {
-        if self.generation() < 0 || self.given_up.load(Ordering::Acquire) {
-            return Err(Error::new(
-                ErrorKind::TaskMigrated,
-                "cannot commit offsets: the member is outside its group",
-            ));
-        }
-        check_owned(&self.owned, offsets)?;
-        Ok(self.metadata)
-    }
-}
-
-impl Drop for GroupSnapshot {
-    fn drop(&mut self) {
-        if !self.metadata.is_null() {
-            // SAFETY: owned, freed once.
-            unsafe { ffi::rd_kafka_consumer_group_metadata_destroy(self.metadata) };
         }
     }
 }

@@ -15,6 +15,7 @@ use rdkafka::types::RDKafkaType;
 
 use super::client::{Client, c_string, lock};
 use super::{ClientSettings, LibrdkafkaClients, admin::ClusterAdmin, error};
+use crate::config::GroupProtocol;
 use crate::error::{Error, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{
@@ -108,7 +109,8 @@ impl MockClients {
     /// # Errors
     /// As [`LibrdkafkaClients::new`].
     pub fn new(cluster: Arc<MockCluster>, settings: ClientSettings) -> Result<Self> {
-        let settings = ClientSettings { bootstrap: cluster.bootstrap.clone(), ..settings };
+        let (bootstrap, group_protocol) = (cluster.bootstrap.clone(), GroupProtocol::Classic);
+        let settings = ClientSettings { bootstrap, group_protocol, ..settings };
         Ok(Self { cluster, clients: LibrdkafkaClients::new(settings)? })
     }
 }

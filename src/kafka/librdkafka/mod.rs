@@ -8,6 +8,7 @@
 mod admin;
 mod client;
 mod config;
+mod configs;
 mod consumer;
 mod error;
 mod groups;
@@ -15,7 +16,9 @@ mod membership;
 mod mock;
 mod partitions;
 mod producer;
+mod protocol;
 mod queue;
+mod snapshot;
 mod topics;
 
 use std::sync::Arc;
@@ -30,6 +33,7 @@ use crate::error::Result;
 #[derive(Debug, Clone)]
 pub struct LibrdkafkaClients {
     settings: ClientSettings,
+    choice: Arc<protocol::Choice>,
 }
 
 impl LibrdkafkaClients {
@@ -39,7 +43,7 @@ impl LibrdkafkaClients {
     /// `Invalid` where an extra property contradicts one that correctness depends on, or a name is empty.
     pub fn new(settings: ClientSettings) -> Result<Self> {
         settings.validate()?;
-        Ok(Self { settings })
+        Ok(Self { settings, choice: Arc::default() })
     }
 
     /// The settings that the clients are made from.
@@ -54,7 +58,7 @@ impl KafkaClients for LibrdkafkaClients {
         topics: &[Arc<str>],
         name: MemberName<'_>,
     ) -> Result<Box<dyn Membership>> {
-        Ok(Box::new(membership::ClassicMember::join(&self.settings, topics, name)?))
+        Ok(Box::new(membership::Member::join(&self.settings, topics, name, &self.choice)?))
     }
 
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {

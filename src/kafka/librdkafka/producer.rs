@@ -14,9 +14,9 @@ use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaType};
 use super::client::{Client, Fault, c_string, millis, text_of};
 use super::config::ClientSettings;
 use super::error::{self, Failure};
-use super::membership::GroupSnapshot;
 use super::partitions::PartitionList;
 use super::queue::Queue;
+use super::snapshot::GroupSnapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicPartition;
 use crate::kafka::{CommittedOffset, GroupMetadata, OutgoingRecord, Producer, TopicHandle};
@@ -39,6 +39,8 @@ pub(super) struct RawProducer {
     clock: SystemClock,
     /// The first delivery failure that nobody was told of.
     failure: Option<(Code, String)>,
+    /// What the last call failed with.
+    refusal: Option<Code>,
 }
 
 struct Topic {
@@ -68,7 +70,7 @@ impl RawProducer {
         let client = Client::new(RDKafkaType::RD_KAFKA_PRODUCER, &properties)?;
         let reports = Queue::of_producer(&client);
         let clock = SystemClock::default();
-        Ok(Self { topics: Vec::new(), reports, client, clock, failure: None })
+        Ok(Self { topics: Vec::new(), reports, client, clock, failure: None, refusal: None })
     }
 
     /// Serves reports and errors; waits at most `timeout` for the first of them.
@@ -169,6 +171,7 @@ impl RawProducer {
     /// The error for a failed call. A fatal handle answers every call with "fatal": the cause decides (a fenced producer
     /// is a migrated task); and where a record failed, its reason says more than the call's.
     fn explain(&mut self, failure: Failure, attempted: &str) -> Error {
+        self.refusal = Some(failure.code);
         if let Some((code, text)) = self.client.fatal_error() {
             let kind = match error::kind_of(code) {
                 ErrorKind::TaskMigrated => ErrorKind::TaskMigrated,
@@ -300,15 +303,20 @@ impl Producer for RawProducer {
         let snapshot = group.0.downcast_ref::<GroupSnapshot>().ok_or_else(|| {
             Error::fatal("the group metadata comes from another implementation of the ports")
         })?;
-        let metadata = snapshot.fence(offsets)?;
+        let identity = snapshot.fence(offsets)?;
         let list = PartitionList::of_commits(offsets)?;
         self.repeat("adding offsets to the transaction", timeout, timeout, |rk, timeout_ms| {
-            // SAFETY: handle, list and metadata live; the latter two are copied.
+            // SAFETY: handle, list and identity live; the latter two are copied.
             unsafe {
-                ffi::rd_kafka_send_offsets_to_transaction(rk, list.as_ptr(), metadata, timeout_ms)
+                ffi::rd_kafka_send_offsets_to_transaction(
+                    rk,
+                    list.as_ptr(),
+                    identity.as_ptr(),
+                    timeout_ms,
+                )
             }
         })
-        .map_err(|error| snapshot.explain(error))
+        .map_err(|error| snapshot.explain(error, self.refusal))
     }
 
     fn commit_transaction(&mut self, timeout: Duration) -> Result<()> {

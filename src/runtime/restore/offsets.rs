@@ -1,7 +1,5 @@
 //! Committed offsets, and what follows from them: where a task's inputs go on, and where its restoration ends.
 
-use std::sync::PoisonError;
-
 use super::thread::RestoreThread;
 use crate::error::{Error, Result};
 use crate::ids::{TaskId, TopicPartition};
@@ -22,10 +20,7 @@ impl RestoreThread {
     /// Waits until no open transaction can change what is committed; one that a dead writer left open is aborted first.
     pub(super) fn offsets_of(&mut self, task: TaskId) -> Result<Offsets> {
         let sources = self.builder.source_partitions(task);
-        // Held over the requests: another thread waits for the same writer's end instead of ending it too.
-        let mut fencer = self.fencer.lock().unwrap_or_else(PoisonError::into_inner);
-        fencer.clear_the_way(task, &sources);
-        drop(fencer);
+        self.fencer.clear_the_way(task, &sources);
         let committed = self
             .consumer
             .committed(&sources, self.request_timeout)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -103,7 +103,7 @@ pub(in crate::runtime) struct RestoreThread {
     /// `acceptable.recovery.lag`.
     pub(in crate::runtime) recovery_lag: u64,
     pub(in crate::runtime) metrics: RestoreMetrics,
-    pub(in crate::runtime) fencer: Arc<Mutex<Fencer>>,
+    pub(in crate::runtime) fencer: Fencer,
 }
 
 /// What the thread has in hand.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kstreams::kafka::librdkafka::ClientSettings;
 use kstreams::serdes::RegistryConfig;
-use kstreams::{Error, ProcessingGuarantee, Result, StreamsConfig};
+use kstreams::{Error, GroupProtocol, ProcessingGuarantee, Result, StreamsConfig};
 use serde::{Deserialize, Serialize};
 
 pub use layers::{Loaded, Origin};
@@ -69,6 +69,7 @@ pub struct KafkaSettings {
     pub application_id_prefix: String,
     pub client_id: String,
     pub group_instance_id: String,
+    pub group_protocol: Protocol,
     pub state_dir: PathBuf,
     pub num_stream_threads: usize,
     pub restore_threads: usize,
@@ -96,6 +97,18 @@ pub struct KafkaSettings {
     pub processing_retries: u32,
     /// How long an ordered stop may take.
     pub close_timeout_ms: u64,
+}
+
+/// `group.protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// KIP-848 where it suits, else classic.
+    Auto,
+    /// Any broker has it.
+    Classic,
+    /// KIP-848.
+    Consumer,
 }
 
 /// `processing.guarantee`.
@@ -172,6 +185,7 @@ impl Default for KafkaSettings {
             application_id_prefix: String::new(),
             client_id: engine.client_id,
             group_instance_id: String::new(),
+            group_protocol: Protocol::Auto,
             state_dir: engine.state_dir,
             num_stream_threads: engine.num_stream_threads,
             restore_threads: engine.restore_threads,
@@ -263,6 +277,11 @@ impl Settings {
             application_server: self.application_server(),
             client_id: kafka.client_id.clone(),
             group_instance_id: self.group_instance_id(),
+            group_protocol: match kafka.group_protocol {
+                Protocol::Auto => GroupProtocol::Auto,
+                Protocol::Classic => GroupProtocol::Classic,
+                Protocol::Consumer => GroupProtocol::Consumer,
+            },
             state_dir: kafka.state_dir.clone(),
             num_stream_threads: kafka.num_stream_threads,
             restore_threads: kafka.restore_threads,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kstreams::kafka::{Admin, ClusterHealth, GroupMember, NewTopic, TopicDescription};
+use kstreams::kafka::{
+    Admin, ClusterHealth, CommittedOffset, GroupMember, NewTopic, TopicDescription,
+};
 use kstreams::{Error, Result, TopicPartition};
 
 use super::Port;
@@ -92,6 +94,18 @@ impl Admin for Administrator {
                 partitions: member.owned.iter().cloned().collect(),
             });
             described.collect()
+        })
+    }
+
+    fn group_offsets(
+        &mut self,
+        _: &str,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<CommittedOffset>> {
+        self.ask(timeout, |state| {
+            let offsets = &state.broker.group.offsets;
+            partitions.iter().filter_map(|partition| offsets.get(partition).cloned()).collect()
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kstreams::kafka::{
-    CommittedOffset, GroupMetadata, Membership, MembershipEvent, OffsetCommitter,
+    CommittedOffset, GroupMetadata, MemberName, Membership, MembershipEvent, OffsetCommitter,
 };
 use kstreams::{Error, Result, TopicPartition};
 
@@ -78,16 +78,18 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn join(port: Port, topics: &[Arc<str>], view: Option<&str>) -> Result<Self> {
+    pub(super) fn join(port: Port, topics: &[Arc<str>], name: MemberName<'_>) -> Result<Self> {
         port.enter(Call::Join)?;
         let client = {
             let mut state = port.world.lock();
-            let view = view.map(|view| format!("-view.{view}")).unwrap_or_default();
+            let process = name.process.map(|process| format!("-process.{process}"));
+            let view = name.view.map(|view| format!("-view.{view}"));
+            let (process, view) = (process.unwrap_or_default(), view.unwrap_or_default());
             let now = state.now;
             state.clients.push(Client {
                 life: port.life,
                 topics: topics.to_vec(),
-                client_id: format!("simulated{}{view}-membership", port.life),
+                client_id: format!("simulated{}{process}{view}-membership", port.life),
                 member: None,
                 snapshot: Arc::new(Snapshot::outside()),
                 inbox: VecDeque::new(),

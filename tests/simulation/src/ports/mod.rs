@@ -8,7 +8,9 @@ mod producer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kstreams::kafka::{Admin, Consumer, ConsumerPurpose, KafkaClients, Membership, Producer};
+use kstreams::kafka::{
+    Admin, Consumer, ConsumerPurpose, KafkaClients, MemberName, Membership, Producer,
+};
 use kstreams::{Error, ErrorKind, Result};
 
 use crate::faults::{Call, Moment};
@@ -118,12 +120,12 @@ fn retriable(call: Call) -> Error {
 pub(crate) struct SimulatedClients(pub(crate) Port);
 
 impl KafkaClients for SimulatedClients {
-    fn membership_with_view(
+    fn membership_as(
         &self,
         topics: &[Arc<str>],
-        view: Option<&str>,
+        name: MemberName<'_>,
     ) -> Result<Box<dyn Membership>> {
-        Ok(Box::new(membership::Member::join(self.0.clone(), topics, view)?))
+        Ok(Box::new(membership::Member::join(self.0.clone(), topics, name)?))
     }
 
     fn consumer(&self, purpose: ConsumerPurpose) -> Result<Box<dyn Consumer>> {
