@@ -154,7 +154,8 @@ impl Admin for MockAdmin {
         topics: &[&str],
         timeout: Duration,
     ) -> Result<BTreeMap<String, TopicDescription>> {
-        self.real.describe_topics(topics, timeout)
+        // Asked by name, which the mock does not answer, nobody would be refused: it has no access control.
+        super::topics::listed(&self.real, topics, timeout)
     }
 
     fn create_topics(&mut self, topics: &[NewTopic], timeout: Duration) -> Result<()> {

@@ -19,13 +19,23 @@ pub(super) fn describe(
     topics: &[&str],
     timeout: Duration,
 ) -> Result<BTreeMap<String, TopicDescription>> {
-    let (_, mut found) = admin.cluster(timeout)?;
-    found.retain(|name, _| topics.contains(&name.as_str()));
+    let found = listed(admin, topics, timeout)?;
     let absent: Vec<&str> =
         topics.iter().copied().filter(|topic| !found.contains_key(*topic)).collect();
     if !absent.is_empty() {
         check_visible(admin, &absent, timeout)?;
     }
+    Ok(found)
+}
+
+/// Those of `topics` that the list of all topics shows.
+pub(super) fn listed(
+    admin: &ClusterAdmin,
+    topics: &[&str],
+    timeout: Duration,
+) -> Result<BTreeMap<String, TopicDescription>> {
+    let (_, mut found) = admin.cluster(timeout)?;
+    found.retain(|name, _| topics.contains(&name.as_str()));
     Ok(found)
 }
 
