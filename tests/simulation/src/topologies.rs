@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use kstreams::{
-    BufferConfig, Joined, Result, StreamsBuilder, Suppressed, TimeWindows, Timestamp, Topology,
+    BufferConfig, Joined, Materialized, Named, Result, StreamsBuilder, Suppressed, TimeWindows,
+    Timestamp, Topology,
 };
 
 /// Records come during this time.
@@ -14,6 +15,8 @@ const START_MS: i64 = 1_700_000_000_000;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Far enough after the last record to close all windows.
 const CLOSING_MS: i64 = 3_600_000;
+
+const RETENTION: Duration = Duration::from_secs(2 * 3600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -78,7 +81,10 @@ impl Kind {
             }
             Self::Windows => {
                 let windows = TimeWindows::of_size_with_no_grace(WINDOW);
-                let counts = stream.group_by_key().windowed_by(windows).count();
+                // Which expired rows are still there is not part of a store's state: none expires.
+                let kept = Materialized::named("windows").with_retention(RETENTION);
+                let counts =
+                    stream.group_by_key().windowed_by(windows).count_with(&Named::default(), kept);
                 let closed = Suppressed::until_window_closes(BufferConfig::unbounded());
                 let text = |window: kstreams::Windowed<String>, count| {
                     (format!("{}@{}", window.key, window.window.start), format!("{count:?}"))

@@ -118,6 +118,8 @@ impl LogWriter {
             if state.chance(|faults| faults.failed_deliveries_per_mille) {
                 state.note(|| format!("a record to {partition} is not delivered"));
                 drop(state);
+                // What has waited behind it has waited for too long as well.
+                self.queue.clear();
                 self.failure = Some(format!("a record to {partition} timed out"));
                 if self.id.is_some() {
                     self.phase = Phase::Failed;
