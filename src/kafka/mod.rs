@@ -352,6 +352,13 @@ pub trait Admin: Send {
     /// The effective configuration of a topic.
     fn topic_configs(&mut self, topic: &str, timeout: Duration)
     -> Result<BTreeMap<String, String>>;
+    /// The effective configuration of every broker, by its id.
+    ///
+    /// Source: `Admin.describeConfigs` with `ConfigResource.Type.BROKER`.
+    fn broker_configs(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<BTreeMap<i32, BTreeMap<String, String>>>;
     /// Changes configuration entries of a topic, leaving the others.
     fn alter_topic_configs(
         &mut self,

@@ -189,7 +189,27 @@ impl HttpRegistry {
         Err(Error::retriable(format!("schema registry does not answer: {}", failures.join("; "))))
     }
 
+    /// What time the registry says it is: the header `Date` of an answer, whole seconds; `None` where it sends none.
+    ///
+    /// # Errors
+    /// As of every call.
+    pub fn date(&self) -> Result<Option<String>> {
+        let url = format!("{}/subjects", self.urls[self.current.load(Ordering::Relaxed)]);
+        let response = self.exchange("GET", &url, None)?;
+        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        Ok(date.map(str::to_owned))
+    }
+
     fn send(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Answer> {
+        answer(method, url, self.exchange(method, url, body)?)
+    }
+
+    fn exchange(
+        &self,
+        method: &str,
+        url: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<ureq::Body>> {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(url)
@@ -207,10 +227,7 @@ impl HttpRegistry {
             }
             None => self.agent.run(request.body(()).map_err(invalid)?),
         };
-        match sent {
-            Ok(response) => answer(method, url, response),
-            Err(error) => Err(Error::retriable(format!("{method} {url}: {error}"))),
-        }
+        sent.map_err(|error| Error::retriable(format!("{method} {url}: {error}")))
     }
 }
 

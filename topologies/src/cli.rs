@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{acls, ask, clickhouse, dlq, reference, run, schemas, send, topics};
+use crate::commands::{acls, ask, clickhouse, dlq, doctor, reference, run, schemas, send, topics};
 use crate::dev::DevArgs;
 use crate::simulate::SimulateArgs;
 
@@ -54,6 +54,8 @@ pub enum Command {
     /// Check the Avro contracts, push them to the registry, or list what is registered
     #[command(subcommand)]
     Schemas(schemas::SchemasCommand),
+    /// Look at everything that the application needs, and say what to do; exit code 1 where something fails
+    Doctor(doctor::DoctorArgs),
     /// Look at dead letters
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod contractor_access;
 pub mod delivery;
 pub mod dev;
+pub mod doctor;
 mod edge;
 pub mod events;
 pub mod health;

@@ -64,6 +64,10 @@ impl Admin for MemoryCluster {
         Ok(configs)
     }
 
+    fn broker_configs(&mut self, _: Duration) -> Result<BTreeMap<i32, BTreeMap<String, String>>> {
+        Ok(BTreeMap::new())
+    }
+
     fn alter_topic_configs(
         &mut self,
         topic: &str,

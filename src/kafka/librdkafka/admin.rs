@@ -235,6 +235,13 @@ impl Admin for ClusterAdmin {
         configs::of_topic(self, topic, timeout)
     }
 
+    fn broker_configs(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<BTreeMap<i32, BTreeMap<String, String>>> {
+        configs::of_brokers(self, timeout)
+    }
+
     fn alter_topic_configs(
         &mut self,
         topic: &str,

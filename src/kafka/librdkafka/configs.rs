@@ -29,24 +29,44 @@ pub(super) fn of_broker(
     name: &str,
     timeout: Duration,
 ) -> Result<Option<String>> {
+    let broker = broker_ids(admin, timeout)?.into_iter().min();
+    let Some(broker) = broker else { return Err(admin.client.unreachable(timeout)) };
+    Ok(of_broker_id(admin, broker, timeout)?.remove(name))
+}
+
+/// The effective settings of every broker, by its id.
+pub(super) fn of_brokers(
+    admin: &ClusterAdmin,
+    timeout: Duration,
+) -> Result<BTreeMap<i32, BTreeMap<String, String>>> {
+    let ids = broker_ids(admin, timeout)?.into_iter();
+    ids.map(|id| Ok((id, of_broker_id(admin, id, timeout)?))).collect()
+}
+
+fn broker_ids(admin: &ClusterAdmin, timeout: Duration) -> Result<Vec<i32>> {
     let mut metadata = ptr::null();
     // SAFETY: the handle lives; the answer is read while it lives and then freed once; its array has the length given beside it.
-    let broker = unsafe {
+    unsafe {
         let (rk, topic) = (admin.client.rk(), ptr::null_mut());
         let code = Code::from(ffi::rd_kafka_metadata(rk, 0, topic, &mut metadata, millis(timeout)));
         if code != Code::NoError {
             return Err(admin.failed(code, "asking for the brokers", "", timeout));
         }
         let brokers = slice((*metadata).brokers, (*metadata).broker_cnt);
-        let broker = brokers.iter().map(|broker| broker.id).min();
+        let ids = brokers.iter().map(|broker| broker.id).collect();
         ffi::rd_kafka_metadata_destroy(metadata);
-        broker
-    };
-    let Some(broker) = broker else { return Err(admin.client.unreachable(timeout)) };
-    let attempted = format!("asking for the configuration of broker {broker}");
+        Ok(ids)
+    }
+}
+
+fn of_broker_id(
+    admin: &ClusterAdmin,
+    id: i32,
+    timeout: Duration,
+) -> Result<BTreeMap<String, String>> {
+    let attempted = format!("asking for the configuration of broker {id}");
     let kind = ffi::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_BROKER;
-    let resource = config_resource(kind, &broker.to_string())?;
-    Ok(of_resource(admin, &attempted, &resource, timeout)?.remove(name))
+    of_resource(admin, &attempted, &config_resource(kind, &id.to_string())?, timeout)
 }
 
 fn of_resource(

@@ -175,6 +175,14 @@ impl Admin for MockAdmin {
         Ok(lock(&self.cluster.configs).get(topic).cloned().unwrap_or_default())
     }
 
+    /// The mock's brokers have none.
+    fn broker_configs(
+        &mut self,
+        _timeout: Duration,
+    ) -> Result<BTreeMap<i32, BTreeMap<String, String>>> {
+        Ok(BTreeMap::new())
+    }
+
     fn alter_topic_configs(
         &mut self,
         topic: &str,

@@ -4,6 +4,7 @@ pub mod acls;
 pub mod ask;
 pub mod clickhouse;
 pub mod dlq;
+pub mod doctor;
 mod letter;
 pub mod metrics;
 pub mod reference;
@@ -64,6 +65,7 @@ fn do_command(cli: &Cli, loaded: &Loaded) -> Result<Report> {
         Command::Send(args) => send::execute(args, settings),
         Command::Topics(command) => topics::execute(command, settings),
         Command::Schemas(command) => schemas::execute(command, settings),
+        Command::Doctor(args) => doctor::execute(args, settings),
         Command::Dlq(command) => dlq::execute(command, settings),
         Command::Managers(command) => reference::managers(command, settings),
         Command::Contacts(command) => reference::contacts(command, settings),
@@ -127,7 +129,7 @@ pub(crate) fn check_topics(settings: &Settings, topics: &[&str]) -> Result<()> {
 }
 
 /// For commands that need the graph but no registry.
-fn memory_schemas() -> Result<Arc<SchemaCache>> {
+pub(crate) fn memory_schemas() -> Result<Arc<SchemaCache>> {
     let registry = Arc::new(events::memory_registry()?);
     Ok(SchemaCache::new(registry, Arc::new(SystemClock::default())))
 }

@@ -18,8 +18,8 @@ pub use layers::{Loaded, Origin};
 pub use show::{HIDDEN, is_secret};
 
 use crate::{
-    audit_fanout, clickhouse, contractor_access, delivery, hr_documents, manager_assignment,
-    notifications,
+    audit_fanout, clickhouse, contractor_access, delivery, doctor, hr_documents,
+    manager_assignment, notifications,
 };
 
 /// Every setting.
@@ -48,6 +48,8 @@ pub struct Settings {
     pub hr_documents: hr_documents::settings::Settings,
     /// The ClickHouse sink.
     pub clickhouse: clickhouse::Settings,
+    /// What `aggregator doctor` takes for healthy.
+    pub doctor: doctor::Settings,
     /// Settings of every Kafka client, by librdkafka's names (TLS, SASL …).
     pub client: BTreeMap<String, String>,
     /// Settings of consumers only.
