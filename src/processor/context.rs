@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::record::{Headers, Record, RecordMetadata};
 use crate::store::{KeyValueStore, StateStore};
+use crate::telemetry::SpanContext;
 use crate::time::Timestamp;
 
 /// A processor's key to one of its stores, looked up once in `init`.
@@ -192,6 +193,12 @@ impl<'f, 'a, K, V> ProcessorContext<'f, 'a, K, V> {
     /// The headers of the record in hand.
     pub fn headers(&self) -> &Headers {
         &self.frame.task.current.headers
+    }
+
+    /// Where the record in hand stands in a trace; `None` in a punctuation, without a trace, and where traces are off. For what is kept in a store and
+    /// written later: [`SpanContext::put`] it into the headers of what is forwarded then. What is forwarded now needs nothing.
+    pub fn trace_context(&self) -> Option<SpanContext> {
+        self.frame.task.trace
     }
 
     /// The highest timestamp that the task has seen; `None` before the first record.

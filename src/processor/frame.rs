@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::ids::{TaskId, TopicPartition};
 use crate::record::{Headers, RawRecord, Record};
 use crate::store::StateStore;
+use crate::telemetry::SpanContext;
 use crate::time::{Clock, Timestamp};
 
 /// A node's number within its task.
@@ -64,6 +65,8 @@ pub(crate) struct TaskState {
     pub(crate) stream_time: Option<Timestamp>,
     pub(crate) current: CurrentRecord,
     pub(crate) current_node: NodeIndex,
+    /// Where the record in hand stands in a trace, where traces are on.
+    pub(crate) trace: Option<SpanContext>,
     pub(crate) outputs: OutputBuffer,
     pub(crate) punctuations: PunctuationQueue,
     pub(crate) times: TaskTimes,

@@ -11,6 +11,7 @@ use crate::kafka::KafkaClients;
 use crate::kafka::librdkafka::{ClientSettings, LibrdkafkaClients};
 use crate::store::{CacheBudget, Engines};
 use crate::task::TaskSettings;
+use crate::telemetry::Tracing;
 use crate::time::{Clock, SystemClock};
 
 /// Results of closed windows are looked for at most this often. Source: `EMIT_INTERVAL_MS_KSTREAMS_OUTER_JOIN_SPURIOUS_RESULTS_FIX`.
@@ -29,6 +30,8 @@ pub struct Components {
     pub handlers: ErrorHandlers,
     /// Where threads come from.
     pub threads: Threads,
+    /// Whether and how records are traced; `None` without further ado.
+    pub tracing: Option<Tracing>,
 }
 
 impl Components {
@@ -45,6 +48,7 @@ impl Components {
             clock: Arc::new(SystemClock::default()),
             handlers,
             threads: Threads::default(),
+            tracing: None,
         })
     }
 }
@@ -99,6 +103,7 @@ pub(super) fn task_settings(config: &StreamsConfig, components: &Components) -> 
         wake: Arc::new(|| ()),
         writer: None,
         engines: components.engines.clone(),
+        tracing: components.tracing.clone(),
     }
 }
 

@@ -218,6 +218,7 @@ impl Running {
                 if drained.records > 0 {
                     let added = active.task.buffered(index).1 - bytes;
                     active.inputs[index].metrics.consumed.add(drained.records, added);
+                    active.task.note_arrival(index);
                 }
                 active.task.set_caught_up(index, drained.end_of_partition.is_some());
             }

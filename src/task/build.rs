@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::global_task::GlobalTask;
 use super::handover::TopicHandles;
 use super::partition_group::PartitionGroup;
+use super::spans::TaskSpans;
 use super::stream_task::{Changelog, StreamTask};
 use super::task_store::{TaskStore, Watched};
 use crate::dlq::ErrorHandlers;
@@ -19,7 +20,7 @@ use crate::processor::{
     SharedStore, TaskState, TaskTimes,
 };
 use crate::store::{CacheBudget, Engines, MemoryEngines, StateStore};
-use crate::telemetry::{StoreMetrics, TaskMetrics};
+use crate::telemetry::{StoreMetrics, TaskMetrics, Tracing};
 use crate::time::Clock;
 use crate::topology::{
     PartitionCounts, PartitionPlan, Role, StoreBuilder, StoreKind, Subtopology, TopicName,
@@ -50,6 +51,8 @@ pub(crate) struct TaskSettings {
     pub(crate) writer: Option<Arc<str>>,
     /// Where persistent stores live.
     pub(crate) engines: Arc<dyn Engines>,
+    /// Whether and how records are traced.
+    pub(crate) tracing: Option<Tracing>,
 }
 
 /// Builds tasks and their stores. Names are resolved to indices here, once.
@@ -237,6 +240,7 @@ impl TaskBuilder {
             cache_metrics: Vec::new(),
             latency_samples: Vec::new(),
             punctuation_time: Duration::ZERO,
+            spans: self.spans(id),
             state: self.task_state(id, members, partitions, store_names),
         };
         task.go_on_from(committed);
@@ -300,6 +304,7 @@ impl TaskBuilder {
             stream_time: None,
             current: CurrentRecord::default(),
             current_node: NodeIndex(0),
+            trace: None,
             outputs: OutputBuffer::default(),
             punctuations: PunctuationQueue::default(),
             times: TaskTimes::default(),
@@ -315,6 +320,12 @@ impl TaskBuilder {
             global_stores: self.global_stores.clone(),
             node_stores,
         }
+    }
+
+    fn spans(&self, task: TaskId) -> Option<TaskSpans> {
+        let tracing = self.settings.tracing.clone()?;
+        let application_id = self.settings.application_id.clone();
+        Some(TaskSpans::new(tracing, self.settings.clock.clone(), application_id, task))
     }
 
     fn caches(&self, store_names: &[Arc<str>]) -> Caches {

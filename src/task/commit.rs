@@ -167,6 +167,9 @@ impl StreamTask {
                 metrics.report(cache.take_figures(), cache.bytes());
             }
         }
+        if let Some(spans) = &mut self.spans {
+            spans.commit();
+        }
         self.state.caches.committed(now);
         self.state.times.commit();
         self.state.punctuations.commit();
@@ -245,6 +248,10 @@ impl StreamTask {
     pub(crate) fn abort(&mut self) {
         self.undo_effects();
         self.state.caches.wants_input_again = false;
+        self.state.trace = None;
+        if let Some(spans) = &mut self.spans {
+            spans.abort();
+        }
         self.state.times.abort();
         self.state.punctuations.abort();
         self.state.aborts += 1;

@@ -13,6 +13,7 @@ mod handover;
 mod offset_metadata;
 mod partition_group;
 mod results;
+mod spans;
 mod stream_task;
 mod task_store;
 

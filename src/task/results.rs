@@ -71,6 +71,9 @@ impl StreamTask {
         loop {
             self.state.current = current();
             self.state.current_node = index;
+            if let Some(spans) = &mut self.spans {
+                self.state.trace = spans.begin(&arrived.headers, None);
+            }
             let (outcome, panicked) = self.guarded(|frame| {
                 with_pending(frame, index, |pending, frame| pending.finish(frame, index))
             });
@@ -101,6 +104,8 @@ impl StreamTask {
             break;
         }
         self.keep_effects(sink)?;
+        let in_hand = self.release();
+        self.end_spans(in_hand, None);
         self.count_dropped();
         if let NodeKind::Processor(node) = &self.nodes[index.0].node
             && let Some(pending) = node.borrow_mut().pending()

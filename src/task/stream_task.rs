@@ -10,6 +10,7 @@ use super::RecordSink;
 use super::handover::{TopicHandles, check_sizes, send_all};
 use super::offset_metadata;
 use super::partition_group::PartitionGroup;
+use super::spans::TaskSpans;
 use super::task_store::{TaskStore, Watched};
 use crate::dlq::{ErrorHandlers, Stage};
 use crate::error::{Error, ErrorKind, Result};
@@ -68,6 +69,8 @@ pub(crate) struct StreamTask {
     pub(super) latency_samples: Vec<Timestamp>,
     /// What punctuators took since this was asked last.
     pub(super) punctuation_time: Duration,
+    /// Where traces are on.
+    pub(super) spans: Option<TaskSpans>,
 }
 
 pub(super) struct Changelog {
@@ -191,13 +194,20 @@ impl StreamTask {
                 .map_err(|e| (Stage::Produce, e))
         });
         match outcome {
-            Ok(()) => self.keep_effects(sink)?,
+            Ok(()) => {
+                self.keep_effects(sink)?;
+                let in_hand = self.release();
+                self.end_spans(in_hand, None);
+            }
             Err((stage, error)) => {
+                let in_hand = self.release();
                 let error = self.undo_failed(error);
                 if self.try_again(partition, &error) {
                     return Ok(Step::Processed);
                 }
+                let text = in_hand.is_some().then(|| error.to_string());
                 self.decide(partition, stage, error, panicked, sink)?;
+                self.end_spans(in_hand, text);
             }
         }
         self.finish(partition);
@@ -266,20 +276,32 @@ impl StreamTask {
                         self.state.dropped.push((source, "negative_timestamp"));
                         self.finish(partition);
                     }
-                    Ok(Err(error)) => {
-                        self.state.current_node = source;
-                        self.decide(partition, Stage::Deserialize, error, false, sink)?;
-                        self.finish(partition);
-                    }
+                    Ok(Err(error)) => self.refuse(partition, source, (error, false), sink)?,
                     Err(panic) => {
-                        self.state.current_node = source;
-                        let error = panic_error(&*panic);
-                        self.decide(partition, Stage::Deserialize, error, true, sink)?;
-                        self.finish(partition);
+                        self.refuse(partition, source, (panic_error(&*panic), true), sink)?;
                     }
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Deals with the first record of a queue, which its source node cannot read; `why`, and whether it panicked.
+    fn refuse(
+        &mut self,
+        partition: usize,
+        source: NodeIndex,
+        why: (Error, bool),
+        sink: &mut dyn RecordSink,
+    ) -> Result<()> {
+        let (error, panicked) = why;
+        self.state.current_node = source;
+        self.begin_spans(partition);
+        let in_hand = self.release();
+        let text = in_hand.is_some().then(|| error.to_string());
+        self.decide(partition, Stage::Deserialize, error, panicked, sink)?;
+        self.end_spans(in_hand, text);
+        self.finish(partition);
         Ok(())
     }
 
@@ -377,6 +399,9 @@ impl StreamTask {
 
     pub(super) fn keep_effects(&mut self, sink: &mut dyn RecordSink) -> Result<()> {
         self.has_effects = true;
+        if let Some(spans) = &mut self.spans {
+            spans.stamp(&mut self.state.outputs);
+        }
         send_all(&mut self.state.outputs, &mut self.handles, sink)?;
         self.state.times.accept_record();
         self.state.caches.has_evicted = false;
@@ -411,6 +436,7 @@ impl StreamTask {
         current.timestamp = time;
         current.headers = record.headers.clone();
         current.raw = (!self.pending_nodes.is_empty()).then(|| record.clone());
+        self.begin_spans(partition);
     }
 
     /// Closes the processors and gives the stores back.

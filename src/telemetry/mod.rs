@@ -1,4 +1,4 @@
-//! Every metric of the engine: name, unit, labels, and the handles by which the other modules count.
+//! Every metric of the engine: name, unit, labels, and the handles by which the other modules count. Traces in `trace`.
 //!
 //! Names and units are Prometheus's customs: prefix `kstreams_`, base units, histograms instead of averages, and no label without a bound:
 //! `task` and `partition` on counters and gauges only. Counters and histograms go through the facade `metrics`; gauges, and counters of
@@ -10,6 +10,7 @@ mod client;
 mod metric;
 mod task;
 mod thread;
+mod trace;
 
 pub use board::{Placed, Sample, placed, render_placed};
 pub use catalog::{LATENCY_BUCKETS, METRICS, histogram_buckets};
@@ -19,4 +20,7 @@ pub use task::StoreFigures;
 pub(crate) use task::{CacheMetrics, StoreMetrics, TaskMetrics};
 pub(crate) use thread::{
     InputMetrics, Outcome, Phase, ThreadMetrics, TopicCounters, TopicLabels, Trigger,
+};
+pub use trace::{
+    Span, SpanContext, SpanIds, SpanKind, SpanSink, SpanValue, TRACEPARENT, TRACESTATE, Tracing,
 };

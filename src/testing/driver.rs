@@ -117,6 +117,7 @@ impl TopologyTestDriver {
             wake: Arc::new(|| ()),
             writer: None,
             engines: settings.engines,
+            tracing: settings.tracing,
         };
         let mut builder = TaskBuilder::new(Arc::new(topology), plan, task_settings);
         let mut globals = Vec::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::dlq::ErrorHandlers;
 use crate::store::{Engines, MemoryEngines};
+use crate::telemetry::Tracing;
 use crate::time::Timestamp;
 
 /// Settings of a [`TopologyTestDriver`](super::TopologyTestDriver).
@@ -31,6 +32,8 @@ pub struct TestSettings {
     pub record_cache_bytes_max: usize,
     /// How many partitions the sinks' topics have, as partitioners are told; what they choose is read from one queue all the same.
     pub output_partitions: i32,
+    /// Whether and how records are traced; not if not given.
+    pub tracing: Option<Tracing>,
 }
 
 impl Default for TestSettings {
@@ -46,6 +49,7 @@ impl Default for TestSettings {
             waits_for_calls: true,
             record_cache_bytes_max: 0,
             output_partitions: 1,
+            tracing: None,
         }
     }
 }

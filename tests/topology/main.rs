@@ -19,6 +19,7 @@ mod processors;
 mod record_cache;
 mod stream_joins;
 mod suppress;
+mod tracing;
 mod ttl;
 mod versioned;
 mod windows;

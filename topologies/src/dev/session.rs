@@ -288,6 +288,7 @@ fn streams(
     let config = settings.streams_config(spec.name);
     let clients = MockClients::new(cluster.clone(), client_settings(&config))?;
     let components = Components {
+        tracing: None,
         clients: Arc::new(clients),
         clock: clock.clone(),
         ..Components::from_config(&config)?
