@@ -7,12 +7,15 @@
 
 use bytes::Bytes;
 use kstreams::serdes::{Deserializer, Encoded, Serde, Serializer, null_not_allowed};
+use kstreams::telemetry::SpanContext;
 use kstreams::{Error, Headers, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version of all value formats of internal values.
 const FORMAT: u8 = 1;
+/// Before it, where a value has a place in a trace.
+const FORMAT_TRACED: u8 = 2;
 
 /// The serde of an internal value.
 pub(crate) fn internal<T: Serialize + DeserializeOwned + 'static>() -> Serde<T> {
@@ -85,6 +88,56 @@ impl<T: DeserializeOwned> Deserializer<T> for Internal {
 fn type_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     name.rsplit("::").next().unwrap_or(name)
+}
+
+/// A value that is written later, and keeps the place in a trace of the record that led to it.
+pub(crate) trait Traced {
+    /// That place; none where nothing is traced. Where several wait in one value, the newest one's.
+    fn trace(&self) -> Option<SpanContext>;
+    /// Takes the place that was written.
+    fn set_trace(&mut self, context: SpanContext);
+}
+
+/// The serde of an internal value with its place: without one as [`internal`] writes it; with one [`FORMAT_TRACED`], 16 bytes of the trace,
+/// 8 of the span, 1 of flags, and the value.
+pub(crate) fn traced<T: Traced + Serialize + DeserializeOwned + 'static>() -> Serde<T> {
+    Serde::from_both(InternalTraced)
+}
+
+struct InternalTraced;
+
+impl<T: Traced + Serialize> Serializer<T> for InternalTraced {
+    fn serialize(&self, topic: &str, value: &T, out: &mut Vec<u8>) -> Result<Encoded> {
+        let Some(SpanContext { trace_id, span_id, flags }) = value.trace() else {
+            return Internal.serialize(topic, value, out);
+        };
+        let start = out.len();
+        out.push(FORMAT_TRACED);
+        out.extend(trace_id.into_iter().chain(span_id).chain([flags]));
+        let value_at = out.len();
+        let encoded = Internal.serialize(topic, value, out)?;
+        debug_assert_eq!((out[start], out[value_at]), (FORMAT_TRACED, FORMAT));
+        Ok(encoded)
+    }
+}
+
+impl<T: Traced + DeserializeOwned> Deserializer<T> for InternalTraced {
+    fn deserialize(&self, topic: &str, headers: &Headers, data: Option<&Bytes>) -> Result<T> {
+        let parts = data.and_then(|data| {
+            let rest = data.strip_prefix(&[FORMAT_TRACED])?;
+            let (trace_id, rest) = rest.split_first_chunk()?;
+            let (span_id, rest) = rest.split_first_chunk()?;
+            let (flags, rest) = rest.split_first()?;
+            let context = SpanContext { trace_id: *trace_id, span_id: *span_id, flags: *flags };
+            Some((context, data.slice_ref(rest)))
+        });
+        let Some((context, value)) = parts else {
+            return Internal.deserialize(topic, headers, data);
+        };
+        let mut value: T = Internal.deserialize(topic, headers, Some(&value))?;
+        value.set_trace(context);
+        Ok(value)
+    }
 }
 
 /// The value of an index entry: nothing, but not Kafka's null, which would delete it.

@@ -58,6 +58,7 @@ fn parcel(id: u128, to: &str) -> Parcel {
             request_id: Some(7),
             correlation_id: None,
             command_id: Uuid::nil(),
+            trace: None,
         },
         attempt: 1,
     }

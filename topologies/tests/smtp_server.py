@@ -75,6 +75,7 @@ class Handler:
                 "id": mail["Message-ID"],
                 "subject": mail["Subject"],
                 "auto": mail["Auto-Submitted"],
+                "traceparent": mail["traceparent"],
                 "text": mail.get_content(),
                 "tls": session.ssl is not None,
             }

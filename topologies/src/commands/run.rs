@@ -11,7 +11,11 @@ use clap::Args;
 use kstreams::connect::SinkHandle;
 use kstreams::kafka::KafkaClients as _;
 use kstreams::kafka::librdkafka::LibrdkafkaClients;
-use kstreams::{Clock, Error, KafkaStreams, Result, SystemClock, client_settings};
+use kstreams::telemetry::Tracing;
+use kstreams::{
+    Clock, Components, Error, KafkaStreams, Result, StreamsConfig, SystemClock, Topology,
+    client_settings,
+};
 
 use crate::catalog::{self, TopologySpec};
 use crate::clickhouse::{self, Sink};
@@ -19,7 +23,7 @@ use crate::http::{HttpServer, Listener, Observed, Running, install_metrics};
 use crate::queries::{self, Peers, QueryService};
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::{events, topics};
+use crate::{events, topics, traces};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -91,7 +95,9 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
         stops.push(Box::new(move || handle.close()));
     }
     let timeout = Duration::from_millis(settings.kafka.close_timeout_ms);
-    wait(&inbox, &signals, &stops, timeout)
+    let ended = wait(&inbox, &signals, &stops, timeout);
+    traces::finish(Duration::from_millis(settings.tracing.request_timeout_ms));
+    ended
 }
 
 /// The topologies that were named, and whether the sink was: without names all, and the sink where it has an address.
@@ -174,6 +180,7 @@ fn start(
         events::check_registered(&schemas, &topics)
             .map_err(|error| super::about_registry(error, settings))?;
     }
+    let tracing = traces::start(&settings.tracing)?;
     let mut clients = Vec::new();
     for spec in specs {
         let topology = (spec.build)(settings, &schemas)?;
@@ -186,10 +193,20 @@ fn start(
             threads = config.num_stream_threads,
             "starting"
         );
-        let client = KafkaStreams::new(topology, config).map_err(|e| e.context(spec.name))?;
+        let client = client(topology, config, tracing.clone());
+        let client = client.map_err(|e| e.context(spec.name))?;
         clients.push((spec.name, client));
     }
     Ok(clients)
+}
+
+fn client(
+    topology: Topology,
+    config: StreamsConfig,
+    tracing: Option<Tracing>,
+) -> Result<KafkaStreams> {
+    let components = Components { tracing, ..Components::from_config(&config)? };
+    KafkaStreams::with_components(topology, config, components)
 }
 
 fn launch(name: &'static str, mut client: KafkaStreams, inbox: Sender<Ended>) -> Result<()> {

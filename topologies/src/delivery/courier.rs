@@ -11,6 +11,7 @@ use kstreams::{Error, Result};
 use uuid::Uuid;
 
 use crate::events::Channel;
+use crate::traces;
 
 use super::rules::{CHANNELS, Parcel, Reason, Verdict};
 use super::templates::{Templates, Text};
@@ -169,8 +170,9 @@ struct Worker {
 impl Worker {
     fn run(self) {
         while let Some(parcel) = self.next() {
-            let verdict = self.deliver(&parcel);
-            locked(&self.ledger).answer(parcel.message.id, verdict);
+            let id = parcel.message.id;
+            let verdict = self.deliver_traced(parcel);
+            locked(&self.ledger).answer(id, verdict);
         }
     }
 
@@ -185,6 +187,23 @@ impl Worker {
             }
             state = self.queue.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Delivers, and tells that as a span; the provider is told the span's place.
+    fn deliver_traced(&self, mut parcel: Parcel) -> Verdict {
+        let span = traces::Delivery::begin(parcel.message.trace);
+        if let Some(span) = &span {
+            parcel.message.trace = Some(span.context);
+        }
+        let verdict = self.deliver(&parcel);
+        if let Some(span) = span {
+            let error = match &verdict {
+                Verdict::Sent(_) => None,
+                Verdict::Refused(error) | Verdict::Later { error, .. } => Some(error.clone()),
+            };
+            span.end(parcel.address.channel().as_str(), error);
+        }
+        verdict
     }
 
     fn deliver(&self, parcel: &Parcel) -> Verdict {

@@ -22,6 +22,7 @@ pub(super) fn of_command(command: NotificationCommand) -> (String, Input) {
         request_id: command.request_id,
         correlation_id: command.envelope.correlation_id,
         command_id: command.envelope.event_id,
+        trace: None,
     };
     (command.recipient, Input::Command { channel: command.channel, message })
 }

@@ -63,13 +63,17 @@ impl Smtp {
             Err(error) => return Err(format!("the e-mail address is none: {error}")),
         };
         let id = format!("<{}@{}>", parcel.message.id, self.from.email.domain());
-        let mail = MessageBuilder::new()
+        let mut builder = MessageBuilder::new()
             .from(self.from.clone())
             .to(to)
             .subject(&text.subject)
             .message_id(Some(id.clone()))
             .header(AutoSubmitted)
-            .header(ContentType::TEXT_PLAIN)
+            .header(ContentType::TEXT_PLAIN);
+        if let Some(context) = &parcel.message.trace {
+            builder = builder.header(TraceParent(context.to_string()));
+        }
+        let mail = builder
             .body(text.text.clone())
             .map_err(|error| format!("cannot write the mail: {error}"))?;
         Ok((mail, id))
@@ -145,6 +149,26 @@ impl lettre::message::header::Header for AutoSubmitted {
 
     fn display(&self) -> lettre::message::header::HeaderValue {
         lettre::message::header::HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+/// `traceparent`, so that whoever looks at a mail finds its trace.
+#[derive(Clone)]
+struct TraceParent(String);
+
+impl lettre::message::header::Header for TraceParent {
+    fn name() -> lettre::message::header::HeaderName {
+        lettre::message::header::HeaderName::new_from_ascii_str("traceparent")
+    }
+
+    fn parse(
+        text: &str,
+    ) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync + 'static>> {
+        Ok(Self(text.to_owned()))
+    }
+
+    fn display(&self) -> lettre::message::header::HeaderValue {
+        lettre::message::header::HeaderValue::new(Self::name(), self.0.clone())
     }
 }
 

@@ -38,6 +38,7 @@ fn parcel(id: u128, address: Address) -> Parcel {
             request_id: Some(7),
             correlation_id: None,
             command_id: Uuid::nil(),
+            trace: None,
         },
         attempt: 1,
     }

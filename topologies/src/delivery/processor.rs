@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use kstreams::telemetry::Placed;
 use kstreams::{
-    Clock, Error, Headers, Processor, ProcessorContext, PunctuationType, PunctuatorId, Record,
-    Result, SystemClock, TaskId, Timestamp,
+    Clock, Error, Processor, ProcessorContext, PunctuationType, PunctuatorId, Record, Result,
+    SystemClock, TaskId, Timestamp,
 };
 use uuid::Uuid;
 
 use crate::events::{NotificationEvent, TopicEvent as _};
-use crate::{business, health};
+use crate::{business, health, traces};
 
 use super::courier::{Courier, Reply};
 use super::edges;
@@ -103,13 +103,15 @@ impl Processor<String, Input, String, NotificationEvent> for Deliver {
         context: Context<'_, '_, '_>,
     ) -> Result<()> {
         let now_ms = context.current_system_time().as_millis();
+        let trace = context.trace_context();
         let handles = self.handles.ok_or_else(no_init)?;
         let mut settled = Vec::new();
         let mut state = OutboxStores { context, handles };
         let mut outbox = Outbox::new(&self.settings, &mut state, &mut settled, now_ms);
         match record.value {
             Input::Change(change) => outbox.change(&record.key, change),
-            Input::Command { channel, message } => {
+            Input::Command { channel, mut message } => {
+                message.trace = trace;
                 let is_new = outbox.accept(&record.key, channel, message)?;
                 business::command_read(is_new);
                 Ok(())
@@ -256,9 +258,10 @@ fn publish(settled: Vec<Settled>, now: Timestamp, context: Context<'_, '_, '_>) 
         };
         let accepted_at = Timestamp::from_millis(settled.pending.accepted_at_ms);
         business::settled(settled.channel.as_str(), outcome, now.since(accepted_at));
+        let headers = traces::headers(settled.pending.message.trace);
         let value = edges::of_settled(settled, now);
         let key = value.key().unwrap_or_default();
-        context.forward(Record { key, value, timestamp: now, headers: Headers::default() })?;
+        context.forward(Record { key, value, timestamp: now, headers })?;
     }
     Ok(())
 }

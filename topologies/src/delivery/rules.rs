@@ -40,9 +40,11 @@
 
 use std::collections::BTreeMap;
 
+use kstreams::telemetry::SpanContext;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::codec::Traced;
 use crate::events::Channel;
 use crate::recipients::{self, Address};
 
@@ -82,6 +84,19 @@ pub struct Message {
     pub correlation_id: Option<Uuid>,
     /// The command's.
     pub command_id: Uuid,
+    /// Where the command stands in a trace.
+    #[serde(skip)]
+    pub trace: Option<SpanContext>,
+}
+
+impl Traced for Pending {
+    fn trace(&self) -> Option<SpanContext> {
+        self.message.trace
+    }
+
+    fn set_trace(&mut self, context: SpanContext) {
+        self.message.trace = Some(context);
+    }
 }
 
 /// A message in the outbox.

@@ -1,5 +1,6 @@
 //! An SMS provider over HTTP: one POST of a JSON object, whose field names are settings.
 
+use kstreams::telemetry::TRACEPARENT;
 use serde_json::{Map, Value};
 use ureq::Agent;
 
@@ -47,7 +48,9 @@ impl Carrier for Provider {
         };
         let id = parcel.message.id.to_string();
         let authorization = format!("Bearer {}", self.settings.token);
+        let trace = parcel.message.trace.map(|context| context.to_string());
         let mut headers = vec![("Idempotency-Key", id.as_str())];
+        headers.extend(trace.iter().map(|trace| (TRACEPARENT, trace.as_str())));
         if !self.settings.token.is_empty() {
             headers.push(("Authorization", &authorization));
         }

@@ -17,7 +17,7 @@ use kstreams::store::KeyValueStore;
 use kstreams::{Error, ProcessorContext, Result, StoreHandle, Stores, StreamsBuilder};
 use uuid::Uuid;
 
-use crate::codec::{Present, internal, ordered, unordered, wrong_key};
+use crate::codec::{Present, internal, ordered, traced, unordered, wrong_key};
 use crate::events::Channel;
 use crate::recipients::Entry;
 
@@ -48,7 +48,7 @@ pub(super) fn add_stores(builder: &StreamsBuilder) {
         .add_state_store(Stores::key_value_store_with(IDS, bytes(), internal::<Known>()))
         .add_state_store(index(ALARMS))
         .add_state_store(Stores::key_value_store_with(LANES, bytes(), internal::<Lane>()))
-        .add_state_store(Stores::key_value_store_with(OUTBOX, bytes(), internal::<Pending>()))
+        .add_state_store(Stores::key_value_store_with(OUTBOX, bytes(), traced::<Pending>()))
         .add_state_store(index(DUE).in_memory())
         .add_state_store(Stores::key_value_store_with(
             RECIPIENTS,

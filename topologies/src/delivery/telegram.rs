@@ -2,6 +2,7 @@
 //!
 //! It has no idempotency key: a message whose answer was lost is sent again, as the lesser evil.
 
+use kstreams::telemetry::TRACEPARENT;
 use serde_json::json;
 use ureq::Agent;
 
@@ -39,7 +40,9 @@ impl Carrier for Bot {
         let whole = format!("{}\n\n{}", text.subject, text.text);
         let whole: String = whole.chars().take(TEXT_CHARS_MAX).collect();
         let body = json!({ "chat_id": chat_id, "text": whole });
-        match post(&self.agent, &self.url, &[], &body) {
+        let trace = parcel.message.trace.map(|context| context.to_string());
+        let headers: Vec<_> = trace.iter().map(|trace| (TRACEPARENT, trace.as_str())).collect();
+        match post(&self.agent, &self.url, &headers, &body) {
             Ok(answer) => judge(&answer),
             Err(error) => later(Reason::Unreachable, error, None),
         }

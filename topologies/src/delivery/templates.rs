@@ -164,6 +164,7 @@ impl Templates {
             request_id: None,
             correlation_id: None,
             command_id: uuid::Uuid::nil(),
+            trace: None,
         };
         let text = self.render(&message)?;
         match [&text.subject, &text.text, &text.sms].iter().any(|text| text.is_empty()) {
@@ -246,6 +247,7 @@ mod tests {
             request_id: None,
             correlation_id: None,
             command_id: uuid::Uuid::nil(),
+            trace: None,
         }
     }
 

@@ -7,6 +7,8 @@
 //! escalated request waits while a manager has overload left; a manager's `open` is the number of requests held with that manager; `waiting` is the number of places.
 //! [`RegionRules::refresh`] restores them should settings have changed between two runs.
 
+use kstreams::telemetry::SpanContext;
+
 use super::region_state::{Held, Manager, Place, Queue, Rank, Region, RegionState, Tier};
 use super::rules::{
     Assignment, Escalation, ManagerId, Priority, RegionInput, RegionOutput, RequestId, Returned,
@@ -24,6 +26,7 @@ pub struct RegionRules<'a, S> {
     state: &'a mut S,
     out: &'a mut Vec<RegionOutput>,
     now_ms: i64,
+    trace: Option<SpanContext>,
 }
 
 impl<'a, S: RegionState> RegionRules<'a, S> {
@@ -34,7 +37,12 @@ impl<'a, S: RegionState> RegionRules<'a, S> {
         out: &'a mut Vec<RegionOutput>,
         now_ms: i64,
     ) -> Self {
-        Self { settings, state, out, now_ms }
+        Self { settings, state, out, now_ms, trace: None }
+    }
+
+    /// The same, for a record with a place in a trace.
+    pub fn traced(self, trace: Option<SpanContext>) -> Self {
+        Self { trace, ..self }
     }
 
     /// Takes one input of `region`.
@@ -125,6 +133,7 @@ impl<'a, S: RegionState> RegionRules<'a, S> {
             region: region.to_owned(),
             arrived_at_ms: self.now_ms,
             manager_id: None,
+            trace: self.trace,
         };
         // A queue beside a free manager is one that was too long to be assigned at once: nobody jumps it.
         let queues = self.region(region)?.waiting > 0 && self.pick(region, false)?.is_some();
@@ -260,6 +269,7 @@ impl<'a, S: RegionState> RegionRules<'a, S> {
             escalated,
             cause_id,
             correlation_id,
+            trace: held.trace,
         }));
         Ok(())
     }
@@ -283,6 +293,7 @@ impl<'a, S: RegionState> RegionRules<'a, S> {
                 sla_deadline_ms: self.deadline_ms(&terms),
                 cause_id,
                 correlation_id,
+                trace: held.trace,
             }));
         }
         Ok(())

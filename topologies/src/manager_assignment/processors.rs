@@ -156,10 +156,11 @@ impl Processor<String, RegionInput, RequestId, Decision> for ByRegion {
         record: Record<String, RegionInput>,
         context: ByRegionContext<'_, '_, '_>,
     ) -> Result<()> {
-        let now = context.current_system_time();
+        let (now, trace) = (context.current_system_time(), context.trace_context());
         self.out.clear(); // of a record that failed half-way
         let mut state = RegionStores { context, handles: opened(self.handles)? };
         RegionRules::new(&self.settings, &mut state, &mut self.out, now.as_millis())
+            .traced(trace)
             .apply(&record.key, record.value)?;
         decide_all(&mut self.out, &self.settings, now, &record.headers, context)
     }
@@ -210,6 +211,10 @@ fn decide_all(
     context: ByRegionContext<'_, '_, '_>,
 ) -> Result<()> {
     for output in out.drain(..) {
+        let mut headers = headers.clone();
+        if let Some(trace) = output.trace() {
+            trace.put(&mut headers); // its own, not that of what set it free
+        }
         let (key, value) = match output {
             RegionOutput::Assigned(assignment) => {
                 let opened = settings.opened_at(assignment.priority, assignment.sla_deadline_ms);
@@ -224,7 +229,7 @@ fn decide_all(
                 (returned.request_id, Decision::Tell(RequestInput::Returned(returned)))
             }
         };
-        context.forward(Record { key, value, timestamp: now, headers: headers.clone() })?;
+        context.forward(Record { key, value, timestamp: now, headers })?;
     }
     Ok(())
 }

@@ -3,9 +3,11 @@
 //! One entry per manager, request and index key, so that a record rewrites a few small entries, however many requests
 //! are open. The index entries have no value: [`Rank`] and [`Place`] are their keys, and order them.
 
+use kstreams::telemetry::SpanContext;
 use serde::{Deserialize, Serialize};
 
 use super::rules::{ManagerId, Priority, RequestId, Ticket};
+use crate::codec::Traced;
 
 /// Counters of a region.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +68,19 @@ pub struct Held {
     pub arrived_at_ms: i64,
     /// Who has it; `None` while it waits.
     pub manager_id: Option<ManagerId>,
+    /// Where what opened it stands in a trace.
+    #[serde(skip)]
+    pub trace: Option<SpanContext>,
+}
+
+impl Traced for Held {
+    fn trace(&self) -> Option<SpanContext> {
+        self.trace
+    }
+
+    fn set_trace(&mut self, context: SpanContext) {
+        self.trace = Some(context);
+    }
 }
 
 /// Ordinary requests need a manager below capacity, escalated ones may overload.

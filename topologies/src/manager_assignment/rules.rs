@@ -35,6 +35,7 @@
 //! **Deterministic ids.** An event's id derives from the event that opened the request in its region and from the
 //! attempt, not from what freed the manager, so that a replay in another order gives the same id.
 
+use kstreams::telemetry::SpanContext;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -212,6 +213,17 @@ pub enum RegionOutput {
     Returned(Returned),
 }
 
+impl RegionOutput {
+    /// Where what opened the request stands in a trace.
+    pub fn trace(&self) -> Option<SpanContext> {
+        match self {
+            Self::Assigned(assignment) => assignment.trace,
+            Self::Escalated(escalation) => escalation.trace,
+            Self::Returned(_) => None,
+        }
+    }
+}
+
 /// A `workflow.manager_assigned`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
@@ -233,6 +245,8 @@ pub struct Assignment {
     pub cause_id: Uuid,
     /// The request's.
     pub correlation_id: Option<Uuid>,
+    /// Where what opened the request stands in a trace.
+    pub trace: Option<SpanContext>,
 }
 
 impl Assignment {
@@ -255,6 +269,8 @@ pub struct Escalation {
     pub cause_id: Uuid,
     /// The request's.
     pub correlation_id: Option<Uuid>,
+    /// Where what opened the request stands in a trace.
+    pub trace: Option<SpanContext>,
 }
 
 impl Escalation {

@@ -14,7 +14,7 @@ use super::serdes::{
     candidate_key, closed_key, manager_key, place_key, queue_prefix, read_candidate_key,
     read_closed_key, read_manager_key, read_place_key, tier_prefix,
 };
-use crate::codec::{Present, internal};
+use crate::codec::{Present, internal, traced};
 
 pub(super) const REQUESTS: &str = "requests";
 const CLOSED: &str = "closed-requests";
@@ -56,7 +56,7 @@ pub(super) fn add_stores(builder: &StreamsBuilder) {
         .add_state_store(Stores::key_value_store_with(REGIONS, text(), internal::<Region>()))
         .add_state_store(Stores::key_value_store_with(MANAGERS, bytes(), internal::<Manager>()))
         .add_state_store(index(CANDIDATES).in_memory())
-        .add_state_store(Stores::key_value_store_with(HELD, number(), internal::<Held>()))
+        .add_state_store(Stores::key_value_store_with(HELD, number(), traced::<Held>()))
         .add_state_store(index(PLACES).in_memory());
 }
 

@@ -1,11 +1,13 @@
 //! How a recipient is reached, what waits for that, and which notifications were made. Keyed by recipient; hot path.
 
+use kstreams::telemetry::SpanContext;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::by_request::{ALARMS_MAX, signed};
-use super::rules::{Failure, Notice, RecipientInput};
+use super::rules::{Cause, Failure, Notice, RecipientInput};
 use super::settings::Settings;
+use crate::codec::Traced;
 use crate::events::Channel;
 use crate::recipients::Entry;
 
@@ -30,6 +32,16 @@ struct Waiting {
 impl Recipient {
     fn alarm_at_ms(&self) -> Option<i64> {
         self.waiting.first().map(|waiting| waiting.until_ms)
+    }
+}
+
+impl Traced for Recipient {
+    fn trace(&self) -> Option<SpanContext> {
+        self.waiting.last()?.notice.cause.trace
+    }
+
+    fn set_trace(&mut self, context: SpanContext) {
+        self.waiting.iter_mut().for_each(|waiting| waiting.notice.cause.trace = Some(context));
     }
 }
 
@@ -71,6 +83,16 @@ pub enum RecipientOutput {
     Failed(Failure),
     /// Publish `notification.failed`: nobody knows who is to be told.
     NobodyKnown(Failure),
+}
+
+impl RecipientOutput {
+    /// The event that led to it.
+    pub fn cause(&self) -> &Cause {
+        match self {
+            Self::Command { notice, .. } => &notice.cause,
+            Self::Failed(failure) | Self::NobodyKnown(failure) => &failure.notice.cause,
+        }
+    }
 }
 
 /// The by-recipient rules, on the state and outputs of one record or punctuation.

@@ -9,13 +9,16 @@
 //! Each request has one alarm: the earliest moment at which something is to be done about it, be it that somebody has waited long enough,
 //! or that it is forgotten.
 
+use kstreams::telemetry::SpanContext;
 use serde::{Deserialize, Serialize};
 
 use super::cases::Case;
 use super::rules::{
-    Ask, Failure, Notice, Parameters, RequestId, RequestInput, Submission, Who, notification_id,
+    Ask, Cause, Failure, Notice, Parameters, RequestId, RequestInput, Submission, Who,
+    notification_id,
 };
 use super::settings::Settings;
+use crate::codec::Traced;
 use crate::recipients;
 
 /// How many alarms one punctuation serves at most, so that it never holds up records for long.
@@ -41,6 +44,16 @@ pub struct RequestEntry {
 struct Waiting {
     ask: Ask,
     until_ms: i64,
+}
+
+impl Traced for RequestEntry {
+    fn trace(&self) -> Option<SpanContext> {
+        self.waiting.last()?.ask.cause.trace
+    }
+
+    fn set_trace(&mut self, context: SpanContext) {
+        self.waiting.iter_mut().for_each(|waiting| waiting.ask.cause.trace = Some(context));
+    }
 }
 
 /// The stores of the by-request task.
@@ -73,6 +86,16 @@ pub enum RequestOutput {
     },
     /// Nobody knows whom.
     Failed(Failure),
+}
+
+impl RequestOutput {
+    /// The event that led to it.
+    pub fn cause(&self) -> &Cause {
+        match self {
+            Self::Tell { notice, .. } => &notice.cause,
+            Self::Failed(failure) => &failure.notice.cause,
+        }
+    }
 }
 
 /// The by-request rules, on the state and outputs of one record or punctuation.

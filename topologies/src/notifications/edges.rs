@@ -281,7 +281,8 @@ fn derived(
 }
 
 fn cause(envelope: &Envelope) -> Cause {
-    Cause { event_id: envelope.event_id, correlation_id: envelope.correlation_id }
+    let Envelope { event_id, correlation_id, .. } = *envelope;
+    Cause { event_id, correlation_id, trace: None }
 }
 
 fn notice(

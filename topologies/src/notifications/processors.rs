@@ -14,7 +14,7 @@ use crate::events::{NotificationCommand, NotificationEvent};
 use super::by_recipient::{RecipientOutput, RecipientRules};
 use super::by_request::{RequestOutput, RequestRules};
 use super::edges;
-use super::rules::{Failure, RecipientInput, RequestId, RequestInput};
+use super::rules::{Cause, Failure, RecipientInput, RequestId, RequestInput};
 use super::settings::Settings;
 use super::stores::{RecipientHandles, RecipientStores, RequestHandles, RequestStores};
 
@@ -54,11 +54,13 @@ impl Processor<RequestId, RequestInput, String, RecipientInput> for ByRequest {
         record: Record<RequestId, RequestInput>,
         context: ByRequestContext<'_, '_, '_>,
     ) -> Result<()> {
-        let now = context.current_system_time();
+        let (now, trace) = (context.current_system_time(), context.trace_context());
+        let mut input = record.value;
+        input.asks.iter_mut().for_each(|ask| ask.cause.trace = trace);
         self.out.clear(); // of a record that failed half-way
         let mut state = RequestStores { context, handles: opened(self.handles)? };
         RequestRules::new(&self.settings, &mut state, &mut self.out, now.as_millis())
-            .apply(record.value)?;
+            .apply(input)?;
         tell_all(&mut self.out, now, &record.headers, context)
     }
 
@@ -103,11 +105,17 @@ impl Processor<String, RecipientInput, String, Published> for ByRecipient {
         record: Record<String, RecipientInput>,
         context: ByRecipientContext<'_, '_, '_>,
     ) -> Result<()> {
-        let now = context.current_system_time();
+        let (now, trace) = (context.current_system_time(), context.trace_context());
+        let mut input = record.value;
+        match &mut input {
+            RecipientInput::Notice(notice) => notice.cause.trace = trace,
+            RecipientInput::NobodyKnown(failure) => failure.notice.cause.trace = trace,
+            RecipientInput::Change(_) => {}
+        }
         self.out.clear(); // of a record that failed half-way
         let mut state = RecipientStores { context, handles: opened(self.handles)? };
         RecipientRules::new(&self.settings, &mut state, &mut self.out, now.as_millis())
-            .apply(&record.key, record.value)?;
+            .apply(&record.key, input)?;
         publish_all(&mut self.out, now, &record.headers, context)
     }
 
@@ -132,6 +140,7 @@ fn tell_all(
     context: ByRequestContext<'_, '_, '_>,
 ) -> Result<()> {
     for output in out.drain(..) {
+        let headers = placed(headers, output.cause());
         let (key, value) = match output {
             RequestOutput::Tell { recipient, notice } => {
                 (recipient, RecipientInput::Notice(notice))
@@ -140,7 +149,7 @@ fn tell_all(
                 (failure.recipient.clone(), RecipientInput::NobodyKnown(failure))
             }
         };
-        context.forward(Record { key, value, timestamp: now, headers: headers.clone() })?;
+        context.forward(Record { key, value, timestamp: now, headers })?;
     }
     Ok(())
 }
@@ -153,6 +162,7 @@ fn publish_all(
     context: ByRecipientContext<'_, '_, '_>,
 ) -> Result<()> {
     for output in out.drain(..) {
+        let headers = placed(headers, output.cause());
         let (key, value) = match output {
             RecipientOutput::Command { recipient, channel, locale, notice } => {
                 business::notified(notice.case.template(), channel.as_str());
@@ -162,9 +172,18 @@ fn publish_all(
             RecipientOutput::Failed(failure) => failed(failure, "unreachable", now),
             RecipientOutput::NobodyKnown(failure) => failed(failure, "nobody_known", now),
         };
-        context.forward(Record { key, value, timestamp: now, headers: headers.clone() })?;
+        context.forward(Record { key, value, timestamp: now, headers })?;
     }
     Ok(())
+}
+
+/// Headers of what an event led to: its own place in a trace, not that of what set it free.
+fn placed(headers: &Headers, cause: &Cause) -> Headers {
+    let mut headers = headers.clone();
+    if let Some(trace) = cause.trace {
+        trace.put(&mut headers);
+    }
+    headers
 }
 
 fn failed(failure: Failure, why: &'static str, now: Timestamp) -> (String, Published) {

@@ -25,6 +25,7 @@
 
 use std::collections::BTreeMap;
 
+use kstreams::telemetry::SpanContext;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -45,6 +46,9 @@ pub struct Cause {
     pub event_id: Uuid,
     /// The request's, kept through every derived event.
     pub correlation_id: Option<Uuid>,
+    /// Where it stands in a trace.
+    #[serde(skip)]
+    pub trace: Option<SpanContext>,
 }
 
 /// What the events of a request say of it.

@@ -17,7 +17,7 @@ use kstreams::store::KeyValueStore;
 use kstreams::{Error, ProcessorContext, Result, StoreHandle, Stores, StreamsBuilder};
 use uuid::Uuid;
 
-use crate::codec::{Present, internal, ordered, unordered, wrong_key};
+use crate::codec::{Present, internal, ordered, traced, unordered, wrong_key};
 
 use super::by_recipient::{Recipient, RecipientState};
 use super::by_request::{RequestEntry, RequestState};
@@ -46,13 +46,13 @@ pub(super) fn add_stores(builder: &StreamsBuilder) {
         .add_state_store(Stores::key_value_store_with(
             REQUESTS,
             i64::serde(),
-            internal::<RequestEntry>(),
+            traced::<RequestEntry>(),
         ))
         .add_state_store(index(REQUEST_ALARMS))
         .add_state_store(Stores::key_value_store_with(
             RECIPIENTS,
             String::serde(),
-            internal::<Recipient>(),
+            traced::<Recipient>(),
         ))
         .add_state_store(index(RECIPIENT_ALARMS).in_memory())
         .add_state_store(Stores::key_value_store_with(MADE, bytes(), internal::<i64>()))

@@ -155,6 +155,7 @@ impl Layers {
     fn add_text(&mut self, key: &str, text: &str, origin: Origin, place: &str) -> Result<()> {
         let value = match self.defaults.get(key) {
             Some(Value::Integer(_)) => text.trim().parse().ok().map(Value::Integer),
+            Some(Value::Float(_)) => text.trim().parse().ok().map(Value::Float),
             Some(Value::Boolean(_)) => text.trim().parse().ok().map(Value::Boolean),
             _ => None,
         };
@@ -166,6 +167,11 @@ impl Layers {
         let value = if free { as_text(&value) } else { Some(value) };
         let default = self.defaults.get(key).filter(|default| !default.is_table());
         let (wanted, value) = match (default, value) {
+            // A whole number is written without a point.
+            #[allow(clippy::cast_precision_loss)]
+            (Some(Value::Float(_)), Some(Value::Integer(whole))) => {
+                ("", Some(Value::Float(whole as f64)))
+            }
             (Some(default), Some(value)) if default.same_type(&value) => ("", Some(value)),
             (Some(default), _) => (default.type_str(), None),
             (None, Some(value)) if free => ("", Some(value)),

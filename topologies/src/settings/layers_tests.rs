@@ -154,3 +154,17 @@ fn the_other_files_load() {
         }
     }
 }
+
+#[test]
+fn a_fraction_may_be_a_whole_number() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[tracing]\nsample_ratio = 1\n").unwrap();
+    let ratio = |environment: &[(&str, &str)]| {
+        let environment = environment.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned()));
+        let loaded = Loaded::load(&[file.path().to_owned()], environment, &[]).unwrap();
+        loaded.settings.tracing.sample_ratio
+    };
+    assert!((ratio(&[]) - 1.0).abs() < f64::EPSILON);
+    assert!(ratio(&[("KAFKA_TRACING_SAMPLE_RATIO", "0")]).abs() < f64::EPSILON);
+    assert!((ratio(&[("KAFKA_TRACING_SAMPLE_RATIO", "0.25")]) - 0.25).abs() < f64::EPSILON);
+}

@@ -19,7 +19,7 @@ pub use show::{HIDDEN, is_secret};
 
 use crate::{
     audit_fanout, clickhouse, contractor_access, delivery, doctor, hr_documents,
-    manager_assignment, notifications,
+    manager_assignment, notifications, traces,
 };
 
 /// Every setting.
@@ -46,10 +46,12 @@ pub struct Settings {
     pub contractor_access: contractor_access::settings::Settings,
     /// Rules of the topology hr-documents.
     pub hr_documents: hr_documents::settings::Settings,
-    /// The ClickHouse sink.
-    pub clickhouse: clickhouse::Settings,
     /// What `aggregator doctor` takes for healthy.
     pub doctor: doctor::Settings,
+    /// Traces.
+    pub tracing: traces::Settings,
+    /// The ClickHouse sink.
+    pub clickhouse: clickhouse::Settings,
     /// Settings of every Kafka client, by librdkafka's names (TLS, SASL …).
     pub client: BTreeMap<String, String>,
     /// Settings of consumers only.
@@ -375,6 +377,9 @@ impl Settings {
         self.clickhouse
             .validate()
             .map_err(|text| Error::invalid(format!("setting clickhouse.{text}")))?;
+        self.tracing
+            .validate()
+            .map_err(|text| Error::invalid(format!("setting tracing.{text}")))?;
         let bind = &self.http.bind;
         if !bind.is_empty() && bind.parse::<std::net::SocketAddr>().is_err() {
             return Err(Error::invalid(format!(
