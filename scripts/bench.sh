@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Measures the workloads of benches/workloads on a real Kafka and prints a table of medians.
-# usage: [RUNS=3] [STORE=rocksdb|memory] [PEER=folder] bench.sh
+# usage: [RUNS=3] [STORE=rocksdb|memory] [PEER=folder] bench.sh [--tracing [WORKLOAD...]]
+# --tracing measures what traces at 1 % cost instead: RUNS pairs of runs without and with them, by CPU time.
 # PEER is the folder of a Kafka Streams program for the same input; it is copied, built with Maven and
 # run in turn with ours. Every run's output is checked; a wrong one ends the bench. Services and data are
 # in a temporary folder and gone on every way out. The raw results are kept in the cache.
 source "$(dirname "$0")/common.sh"
 source "$SCRIPTS/fetch.sh"
 
-RUNS=${RUNS:-3} STORE=${STORE:-rocksdb}
+RUNS=${RUNS:-3} STORE=${STORE:-rocksdb} MODE=
+[ $# = 0 ] || { MODE=$1 && shift; }
+[[ $MODE == @(|--tracing) ]] || die "found \"$MODE\", wanted nothing or --tracing"
 [[ $RUNS =~ ^[1-9][0-9]*$ ]] || die "found RUNS=\"$RUNS\", wanted a number from 1"
 features=()
 case $STORE in
@@ -20,11 +23,12 @@ PEER=${PEER:+$(realpath "$PEER")}
 
 mkdir -p "$CACHE/logs"
 RESULTS=$CACHE/logs/bench.jsonl
-WORK=
+WORK= COLLECTOR_PID=
 finish() {
   local status=$?
   trap - EXIT INT TERM HUP
   end_supervised
+  [ -z "$COLLECTOR_PID" ] || kill "$COLLECTOR_PID" 2>/dev/null || :
   if [ "$status" != 0 ] && compgen -G "$WORK/cluster/kafka-*.log" >/dev/null; then
     cp "$WORK/cluster/kafka-1.log" "$CACHE/logs/bench-kafka-1.log"
     say "the log of Kafka and the results so far are in $CACHE/logs"
@@ -62,6 +66,27 @@ ours() {
     supervise "$WORKLOADS" verify "$1" --output "$id" --group "$id" --delete >/dev/null
 }
 
+# tracing WORKLOAD...: pairs without and with traces, the second of a pair first in every other one.
+tracing() {
+  local run workload on
+  "$WORKLOADS" collect >"$WORK/collector" &
+  COLLECTOR_PID=$!
+  until [ -s "$WORK/collector" ]; do sleep 0.1; done
+  for workload in "$@"; do
+    for run in $(seq "$RUNS"); do
+      for on in $((run % 2)) $(((run + 1) % 2)); do
+        local id="bench-$workload-$((++cell))"
+        local -a command=(run "$workload" eos --output "$id")
+        [ "$on" = 0 ] || command+=(--collector "$(cat "$WORK/collector")")
+        measure "$WORKLOADS" "${command[@]}"
+        [ "$workload" = manager-assignment ] ||
+          supervise "$WORKLOADS" verify "$workload" --output "$id" --group "$id" --delete >/dev/null
+      done
+    done
+  done
+  supervise "$WORKLOADS" overhead "$RESULTS"
+}
+
 # The peer prints its output's checksum but compares it with nothing.
 declare -A CHECKSUMS=([w1]=f40a5ae80e12b [w2]=7a1a943361357)
 theirs() {
@@ -90,6 +115,11 @@ say 'filling the input topics'
 supervise "$WORKLOADS" generate >&2
 : >"$RESULTS"
 cell=0
+if [ "$MODE" = --tracing ]; then
+  [ $# != 0 ] || set -- w1 manager-assignment
+  tracing "$@"
+  exit
+fi
 # Interleaved, so that a slow drift of the machine hits all alike.
 for _ in $(seq "$RUNS"); do
   for guarantee in eos alo; do

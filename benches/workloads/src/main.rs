@@ -6,11 +6,13 @@
 
 mod assignment;
 mod avro;
+mod collect;
 mod data;
 mod events;
 mod generate;
 mod hash;
 mod kafka;
+mod overhead;
 mod passthrough;
 mod random;
 mod recovery;
@@ -82,6 +84,13 @@ enum Command {
     /// One of the two processes.
     #[command(hide = true)]
     RecoveryMember(recovery::Member),
+    /// Takes the spans of traced runs, until it is killed; prints its address.
+    Collect,
+    /// Prints what tracing costs, from a file of result lines.
+    Overhead {
+        /// One JSON line for each run, with and without tracing in turn.
+        results: PathBuf,
+    },
     /// Prints medians of a file of result lines as a Markdown table.
     Table {
         /// One JSON line for each run.
@@ -121,6 +130,8 @@ fn run(cli: &Cli) -> Result<String> {
         Command::Recovery(run) => recovery::run(cluster, run),
         Command::RecoveryMember(member) => recovery::member(cluster, member),
         Command::Table { results } => return table::print(results),
+        Command::Overhead { results } => return overhead::print(results),
+        Command::Collect => return collect::run().map(|()| String::new()),
     }?;
     Ok(line.to_string())
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aggregator::traces;
 use anyhow::{Context, Result, bail};
-use kstreams::{KafkaStreams, ProcessingGuarantee, State, StreamsConfig};
+use kstreams::{Components, KafkaStreams, ProcessingGuarantee, State, StreamsConfig};
 use serde_json::Value;
 
 use crate::Guarantee;
@@ -46,6 +47,12 @@ pub(crate) struct Run {
     /// Producer settings of librdkafka, `key=value`.
     #[arg(long)]
     producer: Vec<String>,
+    /// Where spans are posted; nothing is traced if not given.
+    #[arg(long)]
+    collector: Option<String>,
+    /// How many of the records begin a trace.
+    #[arg(long, default_value_t = 0.01)]
+    sample_ratio: f64,
 }
 
 impl Workload {
@@ -84,8 +91,19 @@ pub(crate) fn run(cluster: &Cluster, run: &Run) -> Result<Value> {
     };
     let temporary = tempfile::tempdir()?;
     let config = config(cluster, run, temporary.path().to_owned())?;
-    let watch = measure(KafkaStreams::new(topology, config)?, &progress)?;
-    let figures = watch.figures(run.workload.name(), run.guarantee.name(), progress.done())?;
+    let tracing = traces::start(&traces::Settings {
+        endpoint: run.collector.clone().unwrap_or_default(),
+        sample_ratio: run.sample_ratio,
+        ..traces::Settings::default()
+    })?;
+    let traced = tracing.is_some();
+    let components = Components { tracing, ..Components::from_config(&config)? };
+    let streams = KafkaStreams::with_components(topology, config, components)?;
+    let watch = measure(streams, &progress)?;
+    // What is still to be sent belongs to the run.
+    traces::finish(CLOSE_TIMEOUT);
+    let mut figures = watch.figures(run.workload.name(), run.guarantee.name(), progress.done())?;
+    figures["traced"] = traced.into();
     if run.workload == Workload::ManagerAssignment {
         assignment::check(cluster)?;
         cluster.delete_internal_topics(&run.output)?;
