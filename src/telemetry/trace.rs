@@ -71,7 +71,7 @@ impl SpanContext {
 
     /// The place of another span of the same trace.
     pub fn child(&self, ids: &mut SpanIds) -> Self {
-        Self { span_id: ids.next().to_be_bytes(), ..*self }
+        Self { span_id: ids.draw().to_be_bytes(), ..*self }
     }
 
     /// Puts it into headers, in the place of any other.
@@ -114,9 +114,8 @@ pub struct SpanIds {
 }
 
 impl SpanIds {
-    /// The next one, never 0.
-    #[expect(clippy::should_implement_trait, reason = "it has no end")]
-    pub fn next(&mut self) -> u64 {
+    /// One that is not 0.
+    pub fn draw(&mut self) -> u64 {
         self.count += 1;
         self.random.hash_one(self.count).max(1)
     }
@@ -124,11 +123,11 @@ impl SpanIds {
     /// The beginning of a trace, in so many of all cases (0 to 1).
     pub(crate) fn sample(&mut self, ratio: f64) -> Option<SpanContext> {
         #[allow(clippy::cast_precision_loss)] // 53 bits decide finely enough
-        let drawn = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let drawn = (self.draw() >> 11) as f64 / (1u64 << 53) as f64;
         (drawn < ratio).then(|| {
-            let (high, low) = (self.next(), self.next());
+            let (high, low) = (self.draw(), self.draw());
             let trace_id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
-            SpanContext { trace_id, span_id: self.next().to_be_bytes(), flags: SAMPLED }
+            SpanContext { trace_id, span_id: self.draw().to_be_bytes(), flags: SAMPLED }
         })
     }
 }

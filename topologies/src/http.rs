@@ -6,6 +6,7 @@
 mod access;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,7 +22,8 @@ use kstreams::{Error, Handle, Result, State, telemetry};
 
 use self::access::Access;
 use self::tls::Connections;
-use crate::settings::HttpSettings;
+use crate::jmx::JmxNames;
+use crate::settings::{HttpSettings, MetricsSettings};
 use crate::{business, process};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::{Value, json};
@@ -118,6 +120,8 @@ pub struct Listener {
     listener: std::net::TcpListener,
     address: SocketAddr,
     access: Access,
+    lag_max: u64,
+    jmx: Option<Arc<JmxNames>>,
 }
 
 impl Listener {
@@ -135,7 +139,7 @@ impl Listener {
         let listener = std::net::TcpListener::bind(bind).map_err(refuse)?;
         listener.set_nonblocking(true).map_err(refuse)?;
         let address = listener.local_addr().map_err(refuse)?;
-        Ok(Self { listener, address, access: Access::default() })
+        Ok(Self { listener, address, access: Access::default(), lag_max: 0, jmx: None })
     }
 
     /// Demands what the settings say: a token, TLS.
@@ -145,6 +149,16 @@ impl Listener {
     pub fn secured(mut self, settings: &HttpSettings) -> Result<Self> {
         self.access = Access::new(settings)?;
         Ok(self)
+    }
+
+    /// Shows metrics as the settings say.
+    pub fn showing(self, settings: &MetricsSettings) -> Self {
+        Self { jmx: settings.jmx_names.then(Arc::default), ..self }
+    }
+
+    /// Ready only while no partition is more than so many records behind; 0: however far.
+    pub fn ready_within(self, lag_max: u64) -> Self {
+        Self { lag_max, ..self }
     }
 
     /// Where it listens.
@@ -183,13 +197,14 @@ impl HttpServer {
         observed: Vec<Arc<dyn Observed>>,
         more: Router,
     ) -> Result<Self> {
-        let Listener { listener, address, access } = listener;
+        let Listener { listener, address, access, lag_max, jmx } = listener;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| Error::fatal("cannot start the HTTP listener").with_source(e))?;
         let (stop, stopped) = oneshot::channel();
-        let app = access.guard(router(metrics.clone(), observed.into()).merge(more));
+        let sources = Sources { metrics: metrics.clone(), observed: observed.into(), lag_max, jmx };
+        let app = access.guard(router(sources).merge(more));
         let serve = async move {
             let connections = tokio::net::TcpListener::from_std(listener)
                 .and_then(|listener| Connections::new(listener, access.tls));
@@ -243,37 +258,47 @@ async fn upkeep(metrics: PrometheusHandle) {
 struct Sources {
     metrics: PrometheusHandle,
     observed: Arc<[Arc<dyn Observed>]>,
+    lag_max: u64,
+    jmx: Option<Arc<JmxNames>>,
 }
 
-fn router(metrics: PrometheusHandle, observed: Arc<[Arc<dyn Observed>]>) -> Router {
+fn router(sources: Sources) -> Router {
     Router::new()
         .route("/metrics", get(render_metrics))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/topology", get(topology))
         .route("/tasks", get(tasks))
-        .with_state(Sources { metrics, observed })
+        .with_state(sources)
 }
 
 async fn render_metrics(Shared(sources): Shared<Sources>) -> impl IntoResponse {
     process::collect();
-    let text = sources.metrics.render() + &telemetry::render_placed(&KNOWN);
+    let mut text = sources.metrics.render() + &telemetry::render_placed(&KNOWN);
+    if let Some(jmx) = &sources.jmx {
+        text += &jmx.render(&text);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 /// Alive unless a topology has failed: then only a restart helps.
 async fn live(Shared(sources): Shared<Sources>) -> Response {
     let good = |state| !matches!(state, State::PendingError | State::Error);
-    health(&sources, good)
+    health(&sources, good, BTreeMap::new())
 }
 
-/// Ready when every topology processes.
+/// Ready when every topology processes, all its stores are restored, and no partition is further behind than allowed.
 async fn ready(Shared(sources): Shared<Sources>) -> Response {
-    health(&sources, |state| state == State::Running)
+    health(&sources, |state| state == State::Running, crate::health::behind(sources.lag_max))
 }
 
-fn health(sources: &Sources, good: impl Fn(State) -> bool) -> Response {
-    let all_good = sources.observed.iter().all(|observed| good(observed.state()));
+fn health(
+    sources: &Sources,
+    good: impl Fn(State) -> bool,
+    behind: BTreeMap<String, u64>,
+) -> Response {
+    let all_good =
+        behind.is_empty() && sources.observed.iter().all(|observed| good(observed.state()));
     let status = if all_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let topologies: serde_json::Map<String, Value> = sources
         .observed
@@ -284,7 +309,9 @@ fn health(sources: &Sources, good: impl Fn(State) -> bool) -> Response {
         })
         .collect();
     let degraded = crate::health::degraded();
-    let body = json!({ "ok": all_good, "topologies": topologies, "degraded": degraded });
+    let body = json!({
+        "ok": all_good, "topologies": topologies, "degraded": degraded, "behind": behind,
+    });
     (status, Json(body)).into_response()
 }
 
@@ -340,7 +367,9 @@ mod tests {
         metrics::histogram!("kstreams_record_e2e_latency_seconds").record(0.09);
         metrics::counter!("kstreams_dlq_records_total").increment(0);
         let fake = Arc::new(Fake(Mutex::new(State::Rebalancing)));
-        let server = HttpServer::start("127.0.0.1:0", metrics, vec![fake.clone()]).unwrap();
+        let listener = Listener::bind("127.0.0.1:0").unwrap().ready_within(100);
+        let server =
+            HttpServer::serve(listener, metrics, vec![fake.clone()], Router::new()).unwrap();
         let status = |path| ask(server.address(), path)[9..12].to_owned();
         assert_eq!((status("/health/live"), status("/health/ready")), ("200".into(), "503".into()));
         *fake.0.lock().unwrap() = State::Running;
@@ -349,6 +378,16 @@ mod tests {
         let ready = ask(server.address(), "/health/ready");
         assert!(ready.contains("\"test-mail\":\"down\"") && ready[9..12] == *"200", "{ready}");
         crate::health::set("test-mail", "", None);
+        let labels = [("app", "fake"), ("topic", "t"), ("partition", "0")];
+        let lag = kstreams::telemetry::Placed::new("kstreams_consumer_lag_records", &labels);
+        lag.set_count(101);
+        let ready = ask(server.address(), "/health/ready");
+        assert!(ready.contains("\"fake t 0\":101") && ready[9..12] == *"503", "{ready}");
+        assert_eq!(status("/health/live"), "200", "a restart would not help");
+        lag.set_count(100);
+        assert_eq!(status("/health/ready"), "200");
+        *fake.0.lock().unwrap() = State::PendingShutdown;
+        assert_eq!((status("/health/live"), status("/health/ready")), ("200".into(), "503".into()));
         *fake.0.lock().unwrap() = State::Error;
         assert_eq!((status("/health/live"), status("/health/ready")), ("503".into(), "503".into()));
         assert!(ask(server.address(), "/health/live").contains("\"failure\":\"broken\""));

@@ -17,6 +17,7 @@ pub mod events;
 pub mod health;
 pub mod hr_documents;
 pub mod http;
+mod jmx;
 pub mod logging;
 pub mod manager_assignment;
 pub mod mask;

@@ -105,6 +105,11 @@ fn well_site() -> Site {
     Site::new()
 }
 
+/// A topology's application id.
+fn application(site: &Site, topology: &str) -> String {
+    site.topic_of(topology, "").trim_end_matches('-').to_owned()
+}
+
 fn contract(event_type: &str) -> Contract {
     embedded().unwrap().into_iter().find(|one| one.event_type == event_type).unwrap()
 }
@@ -135,7 +140,7 @@ fn a_running_instance_is_well_and_a_dead_one_is_named(site: &Site) {
     assert_names(
         &findings,
         kind,
-        &site.topic_of("manager-assignment", "").trim_end_matches('-').to_owned(),
+        &application(site, "manager-assignment"),
         &bind,
         "start that instance again",
     );
@@ -293,8 +298,7 @@ fn contracts_that_are_not_ours(site: &Site) {
 }
 
 fn this_machine(site: &Site) {
-    let all = u64::MAX.cast_signed().to_string();
-    let all = if all.starts_with('-') { i64::MAX.to_string() } else { all };
+    let all = i64::MAX.to_string();
     let findings = look(site, &[("doctor.disk_free_min_bytes", &*all)]);
     assert_names(&findings, ("disk", Status::Fail), "state", "bytes free, wanted", "make room");
 
@@ -310,7 +314,7 @@ fn this_machine(site: &Site) {
         "set kafka.state_dir",
     );
 
-    let application = site.topic_of("hr-documents", "").trim_end_matches('-').to_owned();
+    let application = application(site, "hr-documents");
     let own = site.folder().join("state").join(&application);
     std::fs::create_dir_all(&own).unwrap();
     let mut options = OpenOptions::new();
@@ -392,7 +396,7 @@ fn records_and_offsets_out_of_place(site: &Site) {
     );
 
     // The topic was deleted and made anew while the group was away.
-    let group = site.topic_of("hr-documents", "").trim_end_matches('-').to_owned();
+    let group = application(site, "hr-documents");
     let mut offsets = TopicPartitionList::new();
     offsets.add_partition_offset("hr-events", 0, Offset::Offset(1_000)).unwrap();
     consumer(&[("group.id", &group)]).commit(&offsets, CommitMode::Sync).unwrap();

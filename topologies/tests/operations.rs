@@ -215,7 +215,8 @@ fn ask(address: &str, path: &str) -> String {
 #[test]
 fn a_running_topology_tells_about_itself_holds_its_folder_and_stops_in_order() {
     let program = Program::new();
-    let mut app = Process::start(program.command(&["run", "manager-assignment"]));
+    let jmx = "metrics.jmx_names=true";
+    let mut app = Process::start(program.command(&["run", "manager-assignment", "--set", jmx]));
     let line = app.wait_for_line("serving /metrics", DEADLINE);
     let address = line.rsplit_once("address=").unwrap().1.to_owned();
     app.wait_for_line("to=RUNNING", DEADLINE);
@@ -227,6 +228,10 @@ fn a_running_topology_tells_about_itself_holds_its_folder_and_stops_in_order() {
     let metrics = ask(&address, "/metrics");
     assert!(metrics.contains("kstreams_client_state"), "{metrics}");
     assert!(metrics.contains("kstreams_dlq_records_total"), "{metrics}");
+    let id = program.prefix.clone() + "manager-assignment";
+    let state = format!("kafka_streams_stream_metrics{{client_id=\"{id}\",state=\"RUNNING\"}} 1");
+    let thread = format!("process_total{{client_id=\"{id}\",thread_id=\"{id}-StreamThread-1\"}} ");
+    assert!(metrics.contains(&state) && metrics.contains(&thread), "{metrics}");
 
     let second = error(&program.run(&["run"]));
     assert!(second.contains("locked by another process"), "{second}");

@@ -2,7 +2,7 @@
 
 use kstreams::telemetry::{self, reference};
 
-use crate::{business, process};
+use crate::{business, jmx, process};
 
 /// The page, in Markdown.
 pub fn page() -> String {
@@ -19,8 +19,17 @@ pub fn page() -> String {
     ] {
         page += &format!("\n## {title}\n\n{}", reference(metrics));
     }
-    page + LEFT_OUT
+    page + JMX + &jmx::reference() + LEFT_OUT
 }
+
+const JMX: &str = "
+## Names of the JMX exporter
+
+With `metrics.jmx_names = true` there are also these, as Prometheus's JMX exporter names Kafka Streams' metrics with Confluent's rules (`kafka_streams_<group>_<attribute>`; all are gauges), \
+so that dashboards made for them go on. `client_id` is the application id, `thread_id` `APPLICATION-StreamThread-N`. Rates and means are those of the last minute. Means of a thread's phases and figures of commits \
+are those of an application, and what is counted by subtopology has its number as `task_id`. Maxima are not there: a histogram does not know them.
+
+";
 
 const LEFT_OUT: &str = "
 ## What is not measured

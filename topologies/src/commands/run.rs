@@ -52,7 +52,12 @@ pub(super) fn run(args: &RunArgs, settings: &Settings) -> Result<()> {
     // First, because the clients tell the group where this instance can be asked.
     let listener = match settings.http.bind.as_str() {
         "" => None,
-        bind => Some(Listener::bind(bind)?.secured(&settings.http)?),
+        bind => Some(
+            Listener::bind(bind)?
+                .secured(&settings.http)?
+                .ready_within(settings.http.ready_lag_max_records)
+                .showing(&settings.metrics),
+        ),
     };
     if let Some(listener) = &listener {
         settings.http.bind = listener.address().to_string();
@@ -270,4 +275,53 @@ fn wait(
         }
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Two topologies, one of which has ended so; `second` is what the other one does when it is asked to stop.
+    fn stopped(
+        first_ended: Result<()>,
+        second: impl Fn(&Sender<Ended>) + 'static,
+        timeout_ms: u64,
+    ) -> (String, usize) {
+        let (ended, inbox) = channel();
+        let asked = Arc::<AtomicUsize>::default();
+        let count = |asked: &Arc<AtomicUsize>| asked.fetch_add(1, Ordering::SeqCst);
+        let (first, other, answer) = (asked.clone(), asked.clone(), ended.clone());
+        let stops: Vec<Stop> = vec![
+            Box::new(move || {
+                count(&first);
+            }),
+            Box::new(move || {
+                count(&other);
+                second(&answer);
+            }),
+        ];
+        ended.send(("one", first_ended)).unwrap();
+        let signals = Signals::listen().unwrap();
+        let outcome = wait(&inbox, &signals, &stops, Duration::from_millis(timeout_ms));
+        (outcome.unwrap_err().to_string(), asked.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn the_failure_of_one_stops_the_others_in_order() {
+        let failed = Err(Error::fatal("broken"));
+        let stop = |answer: &Sender<Ended>| answer.send(("two", Ok(()))).unwrap();
+        let (error, asked) = stopped(failed, stop, 60_000);
+        assert!(error.contains("broken"), "{error}");
+        assert_eq!(asked, 2);
+    }
+
+    #[test]
+    fn one_that_does_not_drain_is_left_behind_at_the_deadline() {
+        let (error, asked) = stopped(Ok(()), |_| (), 100);
+        let wanted = "1 topologies did not stop within close_timeout_ms = 100";
+        assert!(error.contains(wanted), "{error}");
+        assert_eq!(asked, 2, "each is asked once");
+    }
 }

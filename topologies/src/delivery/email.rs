@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use kstreams::telemetry::TRACEPARENT;
 use kstreams::{Error, Result};
-use lettre::message::header::ContentType;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MessageBuilder};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
@@ -71,7 +72,8 @@ impl Smtp {
             .header(AutoSubmitted)
             .header(ContentType::TEXT_PLAIN);
         if let Some(context) = &parcel.message.trace {
-            builder = builder.header(TraceParent(context.to_string()));
+            let name = HeaderName::new_from_ascii_str(TRACEPARENT);
+            builder = builder.raw_header(HeaderValue::new(name, context.to_string()));
         }
         let mail = builder
             .body(text.text.clone())
@@ -149,26 +151,6 @@ impl lettre::message::header::Header for AutoSubmitted {
 
     fn display(&self) -> lettre::message::header::HeaderValue {
         lettre::message::header::HeaderValue::new(Self::name(), "auto-generated".to_owned())
-    }
-}
-
-/// `traceparent`, so that whoever looks at a mail finds its trace.
-#[derive(Clone)]
-struct TraceParent(String);
-
-impl lettre::message::header::Header for TraceParent {
-    fn name() -> lettre::message::header::HeaderName {
-        lettre::message::header::HeaderName::new_from_ascii_str("traceparent")
-    }
-
-    fn parse(
-        text: &str,
-    ) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync + 'static>> {
-        Ok(Self(text.to_owned()))
-    }
-
-    fn display(&self) -> lettre::message::header::HeaderValue {
-        lettre::message::header::HeaderValue::new(Self::name(), self.0.clone())
     }
 }
 

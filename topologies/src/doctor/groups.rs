@@ -1,7 +1,7 @@
 //! The consumer groups: who is in them, and whether their offsets still fit the topics.
 
 use kstreams::kafka::librdkafka::LibrdkafkaClients;
-use kstreams::kafka::{Consumer, ConsumerPurpose, KafkaClients as _, application_server};
+use kstreams::kafka::{ConsumerPurpose, KafkaClients as _, application_server};
 use kstreams::{Result, TopicPartition, client_settings};
 
 use super::local::answers;
@@ -59,7 +59,7 @@ fn offsets(
     let (before, mut behind) = (findings.0.len(), 0);
     for (partition, committed) in partitions.iter().zip(committed) {
         let Some(committed) = committed.map(|committed| committed.offset) else { continue };
-        let (first, end) = ends(&mut *consumer, partition, patient)?;
+        let (first, end) = consumer.offsets(partition, patient.timeout)?;
         let about = format!("{group}, {partition}");
         if committed < first {
             let found = format!(
@@ -90,12 +90,4 @@ fn partitions(patient: &Patient<'_>, spec: &TopologySpec) -> Vec<TopicPartition>
         (0..count).map(move |partition| TopicPartition { topic: topic.into(), partition })
     };
     spec.sources.iter().copied().flat_map(of).collect()
-}
-
-fn ends(
-    consumer: &mut dyn Consumer,
-    partition: &TopicPartition,
-    patient: &Patient<'_>,
-) -> Result<(i64, i64)> {
-    consumer.offsets(partition, patient.timeout)
 }

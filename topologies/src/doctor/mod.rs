@@ -1,7 +1,7 @@
 //! `aggregator doctor`: looks at everything that the application needs, and says of each thing whether it is well and what to do if not.
 //!
-//! Called by the command; cold; changes nothing, in the cluster or in the registry. Each part looks at one side: [`cluster`], [`groups`],
-//! [`samples`] of what producers wrote, [`contracts`] and [`local`]. A part that could not look says so as a finding of its own, so that one
+//! Called by the command; cold; changes nothing, in the cluster or in the registry. Each part looks at one side: `cluster`, `groups`,
+//! `samples` of what producers wrote, `contracts` and `local`. A part that could not look says so as a finding of its own, so that one
 //! thing that is down hides nothing else.
 
 mod cluster;

@@ -32,6 +32,8 @@ pub struct Settings {
     pub schema_registry: RegistrySettings,
     /// Metrics, health and the like.
     pub http: HttpSettings,
+    /// What `/metrics` shows.
+    pub metrics: MetricsSettings,
     /// Logs.
     pub log: LogSettings,
     /// Rules of the topology manager-assignment.
@@ -158,6 +160,16 @@ pub struct HttpSettings {
     pub tls_key_file: PathBuf,
     /// PEM file with the authorities of other instances' certificates; empty: the system's.
     pub tls_ca_file: PathBuf,
+    /// Ready only while no partition is further behind; 0: however far.
+    pub ready_lag_max_records: u64,
+}
+
+/// What `/metrics` shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Also the names that the JMX exporter gives Kafka Streams' metrics.
+    pub jmx_names: bool,
 }
 
 /// Logs, on standard error.
@@ -255,6 +267,7 @@ impl Default for HttpSettings {
             tls_certificate_file: PathBuf::new(),
             tls_key_file: PathBuf::new(),
             tls_ca_file: PathBuf::new(),
+            ready_lag_max_records: 0,
         }
     }
 }

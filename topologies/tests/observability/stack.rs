@@ -108,6 +108,7 @@ impl Stack {
             .env("KAFKA_BOOTSTRAP_SERVERS", &self.brokers.bootstrap)
             .env("KAFKA_SCHEMA_REGISTRY_URL", &self.registry.url)
             .env("KAFKA_DELIVERY_SMS_URL", &self.sms_url)
+            .env("KAFKA_METRICS_JMX_NAMES", "true")
             // Half a minute until a killed instance is noticed would be waited for in vain.
             .env("KAFKA_SESSION_TIMEOUT_MS", "6000")
             .env("KAFKA_HEARTBEAT_INTERVAL_MS", "1000")
