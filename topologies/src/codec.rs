@@ -207,6 +207,46 @@ mod tests {
         assert!(read(&[]).is_err());
     }
 
+    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct Row {
+        number: i64,
+        #[serde(skip)]
+        trace: Option<SpanContext>,
+    }
+
+    impl Traced for Row {
+        fn trace(&self) -> Option<SpanContext> {
+            self.trace
+        }
+
+        fn set_trace(&mut self, context: SpanContext) {
+            self.trace = Some(context);
+        }
+    }
+
+    #[test]
+    fn a_place_lies_before_the_value_and_is_read_back_and_without_one_nothing_changes() {
+        let serde = traced::<Row>();
+        let written = |row: &Row| {
+            let mut out = vec![7]; // as a store's buffer, which is not empty
+            serde.serializer().serialize("t", row, &mut out).unwrap();
+            Bytes::from(out).slice(1..)
+        };
+        let read =
+            |data: Bytes| serde.deserializer().deserialize("t", &Headers::default(), Some(&data));
+        let plain = Row { number: 5, trace: None };
+        assert_eq!(&written(&plain)[..], [FORMAT, 10]);
+        assert_eq!(read(written(&plain)).unwrap(), plain);
+        let trace = Some(SpanContext { trace_id: [1; 16], span_id: [2; 8], flags: 3 });
+        let row = Row { number: 5, trace };
+        let data = written(&row);
+        let wanted = [&[FORMAT_TRACED][..], &[1; 16], &[2; 8], &[3, FORMAT, 10]].concat();
+        assert_eq!(&data[..], wanted);
+        assert_eq!(read(data.clone()).unwrap(), row);
+        // Cut off within the place, it is none.
+        assert!(read(data.slice(..20)).unwrap_err().to_string().contains("format 2"));
+    }
+
     #[test]
     fn numbers_sort_as_bytes() {
         let numbers = [i64::MIN, -1, 0, 1, 256, i64::MAX];
