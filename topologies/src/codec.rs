@@ -229,7 +229,8 @@ mod tests {
         let serde = traced::<Row>();
         let written = |row: &Row| {
             let mut out = vec![7]; // as a store's buffer, which is not empty
-            serde.serializer().serialize("t", row, &mut out).unwrap();
+            let encoded = serde.serializer().serialize("t", row, &mut out);
+            assert_eq!(encoded.unwrap(), Encoded::Bytes);
             Bytes::from(out).slice(1..)
         };
         let read =
