@@ -103,6 +103,7 @@ fn live(world: &Arc<World>, host: usize, life: usize, setup: &Setup, folder: &Pa
         clock: Arc::new(WorldClock(world.clone())),
         handlers: ErrorHandlers::default(),
         threads: EngineThreads::scheduled(Arc::new(scheduler)),
+        tracing: None,
     };
     let topology = setup.kind.build().expect("the simulated topologies are valid");
     let started = KafkaStreams::with_components(topology, setup.config(folder), components);

@@ -67,6 +67,14 @@ impl Admin for Administrator {
         })
     }
 
+    /// The simulated brokers have none.
+    fn broker_configs(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<BTreeMap<i32, BTreeMap<String, String>>> {
+        self.ask(timeout, |_| BTreeMap::new())
+    }
+
     fn alter_topic_configs(
         &mut self,
         topic: &str,
