@@ -1,6 +1,8 @@
 //! The registry, and the contracts in it.
 
 use kstreams::Result;
+use kstreams::serdes::compatibility::mutual_problems;
+use kstreams::serdes::schema::AvroSchema;
 use kstreams::serdes::{FULL_TRANSITIVE, SchemaRegistry as _};
 
 use super::{Findings, Patient};
@@ -46,20 +48,25 @@ fn contracts(patient: &Patient<'_>, subjects: &[String], findings: &mut Findings
 
 fn one(patient: &Patient<'_>, contract: &Contract, findings: &mut Findings) -> Result<()> {
     let subject = &contract.subject;
-    let incompatible = schemas::check_registry(std::slice::from_ref(contract), &patient.registry)?;
-    for finding in &incompatible {
-        let cure = "records of that version cannot be read: take it out of the registry, see who registered it, and hold the subject to FULL_TRANSITIVE";
-        findings.fail("contracts", &finding.place, finding.text.clone(), cure);
+    let versions = patient.registry.versions(subject)?;
+    let mut incompatible = false;
+    for version in &versions {
+        let place = format!("{subject} version {}", version.version);
+        let theirs = AvroSchema::parse(&version.schema).map_err(|error| error.context(&place))?;
+        for problem in mutual_problems(&contract.schema, &theirs) {
+            let cure = "records of that version cannot be read: take it out of the registry, see who registered it, and hold the subject to FULL_TRANSITIVE";
+            findings.fail("contracts", &place, problem, cure);
+            incompatible = true;
+        }
     }
     let ours = patient.registry.id_of(subject, &contract.json)?;
     if ours.is_none() {
         let found = "found other versions only, wanted that of this program";
         findings.fail("contracts", subject, found, "run `aggregator schemas push`");
     }
-    let newest = patient.registry.versions(subject)?.pop();
-    if let (Some(newest), Some(ours)) = (newest, ours)
+    if let (Some(newest), Some(ours)) = (versions.last(), ours)
         && newest.id != ours
-        && incompatible.is_empty()
+        && !incompatible
     {
         let found =
             format!("found version {} (id {}) after ours (id {ours})", newest.version, newest.id);
