@@ -11,12 +11,12 @@ use crate::error::{Error, Result};
 pub enum GroupProtocol {
     /// `auto`: KIP-848 where the brokers have it and their session time-out is no longer than `session.timeout.ms`, else the classic one. Not in
     /// Kafka Streams.
-    #[default]
     Auto,
     /// `classic`: every rebalance halts all tasks until it is over; any broker has it.
+    #[default]
     Classic,
     /// `consumer`: KIP-848. Tasks that stay go on during a rebalance. How long a silent instance keeps its tasks is the brokers' setting
-    /// (`group.consumer.session.timeout.ms`, 45 s by default).
+    /// (`group.consumer.session.timeout.ms`, 45 s by default). Not proven enough to be the default: members that leave while others come may hang.
     Consumer,
 }
 

@@ -47,7 +47,7 @@ pub struct StreamsConfig {
     pub client_id: String,
     /// `group.instance.id`: static membership, so that a rolling restart moves nothing.
     pub group_instance_id: Option<String>,
-    /// `group.protocol`: how the group is joined.
+    /// `group.protocol`: how the group is joined. As in Kafka Streams, classic unless set.
     pub group_protocol: GroupProtocol,
     /// `state.dir`: folder of the stores; each application has a folder of its own below it.
     pub state_dir: PathBuf,
@@ -127,7 +127,7 @@ impl StreamsConfig {
             application_server: String::new(),
             client_id: String::new(),
             group_instance_id: None,
-            group_protocol: GroupProtocol::Auto,
+            group_protocol: GroupProtocol::Classic,
             state_dir: PathBuf::from("state"),
             num_stream_threads: 1,
             restore_threads: 2,

@@ -45,11 +45,6 @@ fn by_the_classic_protocol_everything_is_revoked() {
     members_share_copartitioned_topics(&clients_by("share", GroupProtocol::Classic), 8);
 }
 
-#[test]
-fn by_the_consumer_protocol_only_what_moves_is_revoked() {
-    members_share_copartitioned_topics(&clients_by("share", GroupProtocol::Consumer), 4);
-}
-
 /// The brokers under test have a session of 10 s.
 #[test]
 fn the_consumer_protocol_is_chosen_where_the_brokers_session_is_short_enough() {

@@ -121,7 +121,7 @@ impl ClientSettings {
             client_id: application_id.clone(),
             application_id,
             group_instance_id: None,
-            group_protocol: GroupProtocol::Auto,
+            group_protocol: GroupProtocol::Classic,
             session_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(1),
             exactly_once: true,

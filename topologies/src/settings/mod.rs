@@ -201,7 +201,7 @@ impl Default for KafkaSettings {
             application_id_prefix: String::new(),
             client_id: engine.client_id,
             group_instance_id: String::new(),
-            group_protocol: Protocol::Auto,
+            group_protocol: Protocol::Classic,
             state_dir: engine.state_dir,
             num_stream_threads: engine.num_stream_threads,
             restore_threads: engine.restore_threads,
