@@ -22,3 +22,14 @@ pub(crate) struct Watched {
     pub(super) metrics: StoreMetrics,
     pub(super) view: Arc<dyn EngineView>,
 }
+
+#[cfg(test)]
+impl TaskStore {
+    /// A store that nobody opened for a task.
+    pub(crate) fn of(store: Box<dyn StateStore>, changelog: &str, is_source: bool) -> Self {
+        let view = store.view().expect("a store that can be queried").engine;
+        let metrics = StoreMetrics::new("app", store.name(), |_| false);
+        let watched = Watched { metrics, view };
+        Self { position: 0, changelog: Some(changelog.into()), is_source, watched, store }
+    }
+}

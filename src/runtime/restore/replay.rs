@@ -230,3 +230,181 @@ impl Replay {
         Some(u64::try_from(self.end? - position).unwrap_or(0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::error::Error;
+    use crate::kafka::{CommittedOffset, Drained};
+    use crate::serdes::DefaultSerde;
+    use crate::store::{KeyValueStore, MemoryEngine};
+    use crate::time::Timestamp;
+
+    /// A changelog of one partition: record `n` has offset and key `n`.
+    #[derive(Default)]
+    struct Log {
+        arrived: VecDeque<RawRecord>,
+        end_of_partition: Option<i64>,
+        high_watermark: Option<i64>,
+    }
+
+    impl Log {
+        fn append(&mut self, offsets: std::ops::Range<i64>) {
+            self.arrived.extend(offsets.clone().map(|offset| RawRecord {
+                offset,
+                timestamp: Timestamp::from_millis(1),
+                key: Some(Bytes::from(offset.to_string())),
+                value: Some(Bytes::from_static(b"v")),
+                headers: Default::default(),
+            }));
+            self.end_of_partition = Some(offsets.end);
+            self.high_watermark = Some(offsets.end);
+        }
+    }
+
+    impl Consumer for Log {
+        fn assign(&mut self, _: &TopicPartition, _: StartOffset) -> Result<PartitionSlot> {
+            Ok(PartitionSlot(0))
+        }
+
+        fn unassign(&mut self, _: PartitionSlot) -> Result<()> {
+            Ok(())
+        }
+
+        fn drain(
+            &mut self,
+            _: PartitionSlot,
+            max_records: usize,
+            into: &mut dyn FnMut(RawRecord),
+        ) -> Result<Drained> {
+            let records = self.arrived.len().min(max_records);
+            self.arrived.drain(..records).for_each(into);
+            Ok(Drained { records, end_of_partition: self.end_of_partition })
+        }
+
+        fn wait(&mut self, _: Duration) -> Result<()> {
+            Ok(())
+        }
+
+        fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+            Arc::new(|| ())
+        }
+
+        fn committed(
+            &mut self,
+            _: &[TopicPartition],
+            _: Duration,
+        ) -> Result<Vec<Option<CommittedOffset>>> {
+            Err(Error::fatal("not asked for by a replay"))
+        }
+
+        fn offsets(&mut self, _: &TopicPartition, _: Duration) -> Result<(i64, i64)> {
+            Err(Error::fatal("not asked for by a replay"))
+        }
+
+        fn cached_end_offset(&self, _: &TopicPartition) -> Option<i64> {
+            self.high_watermark
+        }
+
+        fn offset_for_time(
+            &mut self,
+            _: &TopicPartition,
+            _: Timestamp,
+            _: Duration,
+        ) -> Result<i64> {
+            Err(Error::fatal("not asked for by a replay"))
+        }
+    }
+
+    struct Case {
+        log: Log,
+        store: TaskStore,
+        metrics: RestoreMetrics,
+        replay: Replay,
+    }
+
+    impl Case {
+        fn new(until: Until, limit: Option<i64>) -> Case {
+            let (key, value) = (String::serde(), String::serde());
+            let engine = Box::<MemoryEngine>::default();
+            let store = KeyValueStore::open("s".into(), key, value, engine, Default::default());
+            let store = TaskStore::of(Box::new(store), "log", limit.is_some());
+            let (metrics, mut log) = (RestoreMetrics::new("app"), Log::default());
+            let task = TaskId { subtopology: 0, partition: 0 };
+            let partition = TopicPartition::new("log", 0);
+            let mut replay = Replay::new(until, (task, 0, &store), partition, limit, &metrics);
+            replay.open(&mut log, &store).unwrap();
+            Case { log, store, metrics, replay }
+        }
+
+        /// Where the store stands after a step.
+        fn step(&mut self, now_ms: u64) -> Option<i64> {
+            let Case { log, store, metrics, replay } = self;
+            replay.step(log, store, metrics, Duration::from_millis(now_ms)).unwrap();
+            store.store.position()
+        }
+
+        fn keys(&self) -> u64 {
+            self.store.store.view().unwrap().engine.approximate_entries().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_standby_of_an_input_topic_waits_at_what_is_committed() {
+        let mut case = Case::new(Until::Stopped, Some(0));
+        case.log.append(0..5);
+        assert_eq!((case.step(0), case.keys()), (None, 0), "nothing is committed");
+        case.replay.set_limit(2);
+        case.step(0);
+        assert_eq!((case.step(100), case.keys()), (Some(2), 2));
+        case.log.append(5..9);
+        case.replay.set_limit(7);
+        case.step(200);
+        assert_eq!((case.step(300), case.keys()), (Some(7), 7));
+        case.replay.set_limit(3);
+        case.step(400);
+        assert_eq!((case.step(500), case.keys()), (Some(7), 7), "it never goes back");
+        assert!(!case.replay.is_complete);
+    }
+
+    #[test]
+    fn a_restoration_from_an_input_topic_ends_at_what_is_committed() {
+        let mut case = Case::new(Until::End, Some(3));
+        case.log.append(0..5);
+        assert_eq!((case.step(0), case.keys()), (Some(3), 3));
+        assert!(case.replay.is_complete);
+        assert!(Case::new(Until::End, Some(0)).replay.is_complete, "nothing is committed");
+    }
+
+    #[test]
+    fn a_restoration_ends_with_the_log_and_not_with_its_stable_part() {
+        let mut case = Case::new(Until::End, None);
+        case.log.append(0..5);
+        case.log.high_watermark = Some(8); // a transaction is decided, its markers are on their way
+        assert_eq!((case.step(0), case.replay.left(&case.store)), (None, Some(3)));
+        assert_eq!(case.step(999), None, "more may come");
+        assert_eq!(case.step(1_000), Some(5), "old enough");
+        assert!(!case.replay.is_complete);
+        case.log.append(6..7);
+        case.log.end_of_partition = Some(8);
+        case.log.high_watermark = Some(8);
+        assert_eq!((case.step(1_001), case.keys()), (Some(8), 6));
+        assert!(case.replay.is_complete);
+    }
+
+    #[test]
+    fn a_standby_follows_the_stable_part_and_passes_markers() {
+        let mut case = Case::new(Until::Stopped, None);
+        case.log.append(0..5);
+        case.log.high_watermark = Some(8);
+        case.step(0);
+        assert_eq!((case.step(100), case.replay.left(&case.store)), (Some(5), Some(3)));
+        case.log.end_of_partition = Some(8); // aborted records and markers
+        assert_eq!((case.step(101), case.replay.left(&case.store)), (Some(8), Some(0)));
+        assert!(case.replay.has_caught_up && !case.replay.is_complete);
+    }
+}
