@@ -15,8 +15,8 @@ use crate::engines::{self, Subject};
 const RETENTION_MS: i64 = 200_000;
 const ORDERS: [RowOrder; 3] = [RowOrder::KeyFirst, RowOrder::TimeFirst, RowOrder::TimeFirstIndexed];
 const KEYS: [&str; 4] = ["a", "aa", "b", "ü"];
-/// From before the retention to now: some are gone.
-const TIMES: [i64; 8] = [0, 40_000, 59_999, 60_000, 61_000, 120_000, 250_000, 300_000];
+/// From before the retention to now: some are gone, and one is too old in a segment that is still there.
+const TIMES: [i64; 8] = [0, 40_000, 59_999, 60_000, 100_000, 120_000, 250_000, 300_000];
 const DIRECTIONS: [Direction; 2] = [Direction::Forward, Direction::Backward];
 
 fn at(millis: i64) -> Timestamp {
