@@ -29,7 +29,7 @@ fn topology(application: &str) -> Topology {
     grouped.count_with(Materialized::named(COUNTS));
     grouped
         .windowed_by(TimeWindows::of_size_with_no_grace(std::time::Duration::from_secs(3600)))
-        .count_with(&kstreams::Named::default(), Materialized::named("windows"));
+        .count_with(&kstreams::Named::default(), Materialized::named("windows").in_memory());
     builder.table_with::<String, String>(
         &format!("{application}-table"),
         Default::default(),
@@ -96,11 +96,14 @@ fn the_standby_of_a_killed_instance_replays_only_the_rest() {
         create_topic(Topic { name: topic, partitions: PARTITIONS, config: &[] });
     }
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut owner = Command::new(std::env::current_exe().unwrap());
-    owner
-        .args(["standby::owner", "--exact", "--nocapture"])
-        .env(VARIABLE, format!("{application} {}", two.path().display()));
-    let mut owner = Process::start(owner);
+    let start = |state: &Path| {
+        let mut owner = Command::new(std::env::current_exe().unwrap());
+        owner
+            .args(["standby::owner", "--exact", "--nocapture"])
+            .env(VARIABLE, format!("{application} {}", state.display()));
+        Process::start(owner)
+    };
+    let mut owner = start(two.path());
     let config = with_standby(&application, one.path(), "127.0.0.1:1");
     let mut streams = started(topology(&application), config);
     let tasks = 2 * PARTITIONS as usize;
@@ -149,5 +152,13 @@ fn the_standby_of_a_killed_instance_replays_only_the_rest() {
     feed(&input, "c");
     wait_until("the third count", DEADLINE, || all_are(counts(&streams, false), 3));
     assert_eq!(in_state(&streams, TaskState::Standby), 0);
+
+    // The other comes back: what moves there stays here as a standby, with what it has.
+    let _owner = start(two.path());
+    wait_until("half of the tasks, and the others as standbys again", DEADLINE, || {
+        let here = [TaskState::Running, TaskState::Standby].map(|state| in_state(&streams, state));
+        here == [tasks / 2, tasks / 2]
+    });
+    wait_until("a copy of everything again", DEADLINE, || all_are(counts(&streams, true), 3));
     streams.close(DEADLINE).unwrap();
 }
