@@ -37,8 +37,10 @@ fn committed(clients: &dyn KafkaClients, input: &TopicPartition) -> Option<Commi
     consumer.committed(std::slice::from_ref(input), WAIT).unwrap().remove(0)
 }
 
-fn content(clients: &dyn KafkaClients, partition: &TopicPartition) -> (Vec<String>, i64) {
+/// What readers of committed records see, once the stable end is `end` at least: markers come a little after the commit.
+fn content(clients: &dyn KafkaClients, partition: &TopicPartition, end: i64) -> (Vec<String>, i64) {
     let mut consumer = clients.consumer(ConsumerPurpose::Main).unwrap();
+    until("the markers are written", || consumer.offsets(partition, WAIT).unwrap().1 >= end);
     let slot = consumer.assign(partition, StartOffset::Beginning).unwrap();
     let (records, end) = read_to_end(&mut *consumer, slot);
     (values(&records), end)
@@ -66,7 +68,7 @@ pub(crate) fn offsets_and_records_are_committed_together_and_an_abort_leaves_nei
     producer.begin_transaction().unwrap();
     send(&mut *producer, &output, &["committed too"]);
     producer.commit_transaction(WAIT).unwrap();
-    let (records, end) = content(clients, &output);
+    let (records, end) = content(clients, &output, 6);
     assert_eq!(records, ["committed", "committed too"]);
     assert_eq!(end, 6, "three records and the markers of three transactions");
     assert_eq!(committed(clients, &input), Some(seventh));
@@ -88,7 +90,7 @@ pub(crate) fn an_open_transaction_holds_the_end_back(clients: &dyn KafkaClients,
     assert_eq!((values(&records), end), (vec!["before".to_owned()], 1));
     assert_eq!(consumer.cached_end_offset(&output), Some(3), "the high watermark");
     producer.commit_transaction(WAIT).unwrap();
-    let (records, end) = content(clients, &output);
+    let (records, end) = content(clients, &output, 4);
     assert_eq!(records, ["before", "open", "after"]);
     assert_eq!(end, 4, "three records and a marker");
 }
@@ -112,7 +114,7 @@ pub(crate) fn a_new_producer_aborts_what_the_old_one_left_open_and_fences_it(
     new.begin_transaction().unwrap();
     send(&mut *new, &output, &["owner"]);
     new.commit_transaction(WAIT).unwrap();
-    assert_eq!(content(clients, &output).0, ["owner"]);
+    assert_eq!(content(clients, &output, 4).0, ["owner"]);
     assert_eq!(committed(clients, &input), None);
     member.leave().unwrap();
 }
@@ -138,7 +140,7 @@ pub(crate) fn a_stale_generation_has_lost_its_tasks_and_the_transaction_can_be_a
     assert_eq!(error.kind(), ErrorKind::TaskMigrated, "{error}");
     producer.abort_transaction(WAIT).unwrap();
     assert_eq!(committed(clients, &input), None);
-    assert!(content(clients, &output).0.is_empty());
+    assert!(content(clients, &output, 0).0.is_empty());
     member.leave().unwrap();
 }
 
