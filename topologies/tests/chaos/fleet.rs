@@ -34,10 +34,10 @@ impl<'a> Fleet<'a> {
     pub(crate) fn start(site: &'a Site, protocol: &str, network: &Network) -> Self {
         let member = |number: usize| {
             let name = format!("member-{number}");
-            let mut settings = vec![("kafka.group_instance_id", name.clone())];
-            if protocol != "classic" {
-                settings.push(("kafka.group_protocol", protocol.to_owned()));
-            }
+            let mut settings = vec![
+                ("kafka.group_instance_id", name.clone()),
+                ("kafka.group_protocol", protocol.to_owned()),
+            ];
             if number == PROXIED {
                 settings.push(("kafka.bootstrap_servers", network.bootstrap.clone()));
             }

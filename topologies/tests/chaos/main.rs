@@ -47,8 +47,8 @@ fn a_group_survives_whatever_fails() {
     };
     let rate = setting("KSTREAMS_CHAOS_RATE", 500, 2_000);
     let seconds = setting("KSTREAMS_CHAOS_SECONDS", 40, 600);
-    let protocols =
-        std::env::var("KSTREAMS_CHAOS_PROTOCOLS").unwrap_or_else(|_| "classic".to_owned());
+    let usual = if whole { "classic,consumer" } else { "classic" };
+    let protocols = std::env::var("KSTREAMS_CHAOS_PROTOCOLS").unwrap_or_else(|_| usual.to_owned());
     let failures = if whole { Failure::all() } else { Failure::few() };
     for protocol in protocols.split(',') {
         eprintln!("{protocol}: {rate} events/s for {seconds} s and {} failures", failures.len());
