@@ -16,7 +16,7 @@ pub enum GroupProtocol {
     #[default]
     Classic,
     /// `consumer`: KIP-848. Tasks that stay go on during a rebalance. How long a silent instance keeps its tasks is the brokers' setting
-    /// (`group.consumer.session.timeout.ms`, 45 s by default). Not proven enough to be the default: members that leave while others come may hang.
+    /// (`group.consumer.session.timeout.ms`, 45 s by default). Rolling restarts by it are not proven yet, so it is not the default.
     Consumer,
 }
 
