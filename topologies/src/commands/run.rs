@@ -178,9 +178,13 @@ fn start(
     let mut admin = super::clients(settings)?.admin()?;
     for spec in specs {
         topics::check(&mut *admin, spec, settings.request_timeout())?;
-        // Nobody needs the answer: a missing right is told here, before threads run into it.
+        // Nobody needs the answer: a missing right is told here, before threads run into it. A group that has no coordinator yet, as on
+        // a new cluster, is the threads' to wait for.
         let group = settings.application_id(spec.name);
-        admin.describe_group(&group, settings.request_timeout())?;
+        match admin.describe_group(&group, settings.request_timeout()) {
+            Err(error) if error.kind() == kstreams::ErrorKind::Fatal => return Err(error),
+            _ => {}
+        }
         let topics: Vec<&str> = spec.sources.iter().chain(spec.sinks).copied().collect();
         events::check_registered(&schemas, &topics)
             .map_err(|error| super::about_registry(error, settings))?;
