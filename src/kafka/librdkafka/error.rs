@@ -126,15 +126,20 @@ pub(super) fn with_kind(kind: ErrorKind, code: Code, attempted: &str, detail: &s
     Error::new(kind, format!("{attempted}: {detail} ({code:?}){}", advice(code)))
 }
 
+/// Whether the user lacks a right.
+fn is_authorisation(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+    )
+}
+
 /// What to do about a code, where that is always the same.
 fn advice(code: Code) -> &'static str {
-    match code {
-        Code::TopicAuthorizationFailed
-        | Code::GroupAuthorizationFailed
-        | Code::TransactionalIdAuthorizationFailed
-        | Code::ClusterAuthorizationFailed => "; wanted an ACL that allows it to this user",
-        _ => "",
-    }
+    if is_authorisation(code) { "; wanted an ACL that allows it to this user" } else { "" }
 }
 
 /// `Ok` for "no error", else [`from_code`].
@@ -181,13 +186,20 @@ impl Failure {
         self.retriable && !self.fatal && !self.abort
     }
 
+    /// Whether the transaction has failed, and waits for its abort.
+    pub(super) fn requires_abort(&self) -> bool {
+        self.abort
+    }
+
     /// The reaction. Fencing comes before librdkafka's own flags: it reports a stale generation as "abortable" and a
     /// fenced producer as "fatal", and for us both mean that somebody else has the tasks. A static id that somebody else has
-    /// taken is "abortable", and no new attempt brings it back.
+    /// taken and a missing right are "abortable", and no new attempt brings them back.
     pub(super) fn kind(&self) -> ErrorKind {
         match kind_of(self.code) {
             ErrorKind::TaskMigrated => ErrorKind::TaskMigrated,
-            _ if self.code == Code::FencedInstanceId => ErrorKind::Fatal,
+            _ if self.code == Code::FencedInstanceId || is_authorisation(self.code) => {
+                ErrorKind::Fatal
+            }
             _ if self.fatal => ErrorKind::Fatal,
             _ if self.abort => ErrorKind::AbortTransaction,
             _ if self.retriable => ErrorKind::Retriable,

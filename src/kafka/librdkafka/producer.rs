@@ -133,6 +133,11 @@ impl RawProducer {
         let Some((code, text)) = self.failure.take() else {
             return Ok(());
         };
+        if matches!(code, Code::PurgeQueue | Code::PurgeInflight)
+            && let Some(cause) = self.transaction_failure()
+        {
+            return Err(cause.into_error("writing the results of a transaction"));
+        }
         let kind = match error::kind_of(code) {
             ErrorKind::TaskMigrated => ErrorKind::TaskMigrated,
             ErrorKind::Retriable | ErrorKind::AbortTransaction => ErrorKind::AbortTransaction,
@@ -140,6 +145,14 @@ impl RawProducer {
             _ => ErrorKind::Fatal,
         };
         Err(Error::new(kind, format!("{text} ({code:?})")))
+    }
+
+    /// Why the open transaction can only be aborted, where that is so. Records that it takes with it do not say. To begin another one is refused with the
+    /// reason, and changes nothing.
+    fn transaction_failure(&self) -> Option<Failure> {
+        // SAFETY: the handle lives; the error object is taken over.
+        let failure = Failure::take(unsafe { ffi::rd_kafka_begin_transaction(self.client.rk()) })?;
+        failure.requires_abort().then_some(failure)
     }
 
     /// Repeats a call of librdkafka until it succeeds, fails for good, or `timeout` is over. One call takes at most
@@ -259,6 +272,11 @@ impl RawProducer {
                 _ => ErrorKind::Fatal,
             };
             return error::with_kind(kind, code, &attempted, &text);
+        }
+        if code == Code::State
+            && let Some(cause) = self.transaction_failure()
+        {
+            return cause.into_error(&attempted);
         }
         let kind = match code {
             // The transaction has failed already (or was never begun): its abort is what is left.

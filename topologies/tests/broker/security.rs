@@ -215,10 +215,13 @@ fn a_refused_login_an_unknown_authority_and_a_missing_right_are_one_line_each() 
     };
     fails(&mut site.start("state", &borrowed(&good)), "TransactionalIdAuthorizationFailed");
     grant(transactions);
-    grant(sinks);
+    let mut app = site.start("state", &borrowed(&good));
+    app.wait_for_tasks(TASKS);
     let mut load = Load::new(SEED);
     produce("managers", &load.managers(), Outcome::Plain);
     produce("request-events", &load.requests(10), Outcome::Plain);
+    fails(&mut app, "TopicAuthorizationFailed");
+    grant(sinks);
     let mut app = site.start("state", &borrowed(&good));
     app.wait_for_tasks(TASKS);
     let mut ledger = Ledger::new(&site);
