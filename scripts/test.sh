@@ -5,7 +5,7 @@
 source "$(dirname "$0")/common.sh"
 source "$SCRIPTS/fetch.sh"
 
-WORK= PROGRAMS=
+WORK=
 # Keeps the services' logs of a failed run; shows them only where a service is what failed.
 keep_logs() {
   local file
@@ -25,7 +25,6 @@ finish() {
   local status=$?
   trap - EXIT INT TERM HUP
   end_supervised
-  [ -z "$PROGRAMS" ] || rm -f "$PROGRAMS"
   if [ -f "$WORK/env" ]; then
     # Above 128 a signal ended the run: nothing failed.
     if [ "$status" != 0 ] && [ "$status" -le 128 ]; then keep_logs; fi
@@ -46,8 +45,7 @@ fetch_clickhouse
 fetch_prometheus
 tests=(--release --workspace --features broker-tests --no-fail-fast)
 # First the build, so that the services do not wait for it, and failures of either stand apart.
-PROGRAMS=$(mktemp "${TMPDIR:-/tmp}/kstreams-tests.XXXXXX")
-supervise cargo test "${tests[@]}" --no-run --message-format=json-render-diagnostics >"$PROGRAMS"
+supervise cargo test "${tests[@]}" --no-run
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/kstreams-test.XXXXXX")
 # Users of the listener that demands a login: one without rights, and one for each topology.
 users=nobody,manager-assignment,contractor-access,hr-documents,notifications,notification-delivery,audit-fanout
@@ -58,14 +56,8 @@ source "$WORK/env"
 mkdir "$WORK/tmp"
 outside=${TMPDIR:-/tmp}
 export TMPDIR=$WORK/tmp
-if [ $# -gt 0 ]; then
-  supervise cargo test "${tests[@]}" "$@"
-  exit
-fi
-status=0
-supervise "$KSTREAMS_TEST_PYTHON" "$SCRIPTS/run-tests.py" "$PROGRAMS" || status=$?
-supervise cargo test "${tests[@]}" --doc || status=$?
-[ "$status" = 0 ] || exit "$status"
+supervise cargo test "${tests[@]}" "$@"
+[ $# = 0 ] || exit 0
 "$SCRIPTS/cluster.sh" stop "$WORK"
 WORK= TMPDIR=$outside
 supervise "$SCRIPTS/chaos.sh" --short
