@@ -180,10 +180,10 @@ fn count_uncommitted(topic: &str) -> usize {
 fn check_restorations(lives: &[Restorations]) {
     let mut last: BTreeMap<(&str, &str), Option<i64>> = BTreeMap::new();
     for (number, life) in lives.iter().enumerate() {
-        for Restoration { task, store, from } in &life.stores {
+        for Restoration { store, partition, from } in &life.stores {
             // What was never flushed is lost with a kill; what was, never again.
-            let before = last.insert((task, store), *from).flatten();
-            assert!(*from >= before, "{store} of {task} fell from {before:?} to {from:?}");
+            let before = last.insert((store, partition), *from).flatten();
+            assert!(*from >= before, "{partition} fell from {before:?} to {from:?}");
         }
         let own = life.stores.iter().filter(|store| store.from.is_some()).count();
         let (tasks, stores, records) = (life.tasks, life.stores.len(), life.records);
@@ -193,10 +193,10 @@ fn check_restorations(lives: &[Restorations]) {
         );
     }
     let mut unflushed = Vec::new();
-    for ((task, store), from) in last {
+    for ((store, partition), from) in last {
         match (IN_MEMORY.contains(&store), from) {
-            (true, from) => assert_eq!(from, None, "{store} of {task}"),
-            (false, None) => unflushed.push(format!("{store} of {task}")),
+            (true, from) => assert_eq!(from, None, "{partition}"),
+            (false, None) => unflushed.push(partition),
             (false, Some(_)) => {}
         }
     }

@@ -122,11 +122,12 @@ pub(crate) struct Instance {
     pub(crate) process: Process,
 }
 
-/// How a store of a task came back at a start.
+/// How a store came back at a start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Restoration {
-    pub(crate) task: String,
     pub(crate) store: String,
+    /// Of its changelog.
+    pub(crate) partition: String,
     /// Where its changelog was read from; `None`: from the beginning.
     pub(crate) from: Option<i64>,
 }
@@ -152,14 +153,15 @@ impl Instance {
         let mut found = Restorations::default();
         for line in self.log() {
             match line["message"].as_str() {
-                Some("restoring") => {
+                // Without an offset it tells how far a restoration is.
+                Some("restoring") if line["from"].is_string() => {
                     let from = line["from"].as_str().unwrap();
                     let offset = from.strip_prefix("At(").and_then(|text| text.strip_suffix(')'));
                     assert!(offset.is_some() || from == "Beginning", "{line}");
-                    let [task, store] =
-                        ["task", "store"].map(|name| line[name].as_str().unwrap().to_owned());
+                    let [store, partition] =
+                        ["store", "partition"].map(|name| line[name].as_str().unwrap().to_owned());
                     let from = offset.map(|offset| offset.parse().unwrap());
-                    found.stores.push(Restoration { task, store, from });
+                    found.stores.push(Restoration { store, partition, from });
                 }
                 Some("task restored") => {
                     found.tasks += 1;
