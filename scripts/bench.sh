@@ -23,7 +23,7 @@ PEER=${PEER:+$(realpath "$PEER")}
 
 mkdir -p "$CACHE/logs"
 RESULTS=$CACHE/logs/bench.jsonl
-WORK= COLLECTOR_PID=
+WORK='' COLLECTOR_PID=''
 finish() {
   local status=$?
   trap - EXIT INT TERM HUP

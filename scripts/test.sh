@@ -59,5 +59,5 @@ export TMPDIR=$WORK/tmp
 supervise cargo test "${tests[@]}" "$@"
 [ $# = 0 ] || exit 0
 "$SCRIPTS/cluster.sh" stop "$WORK"
-WORK= TMPDIR=$outside
+WORK='' TMPDIR=$outside
 supervise "$SCRIPTS/chaos.sh" --short
