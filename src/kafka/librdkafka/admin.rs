@@ -23,7 +23,7 @@ use crate::time::{Clock, SystemClock};
 /// Added to the broker's own time-out while waiting for its answer.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 /// Between two looks for a topic that was just created.
-const METADATA_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const METADATA_PAUSE: Duration = Duration::from_millis(20);
 
 /// The admin client. Fields drop in order: the queue before the client.
 pub(super) struct ClusterAdmin {

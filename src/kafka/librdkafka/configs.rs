@@ -8,19 +8,29 @@ use std::time::Duration;
 use rdkafka::bindings as ffi;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
 
-use super::admin::{ClusterAdmin, Owned, slice};
+use super::admin::{ClusterAdmin, METADATA_PAUSE, Owned, slice};
 use super::client::{c_string, millis, text_of};
 use super::error;
 use crate::error::{Error, ErrorKind, Result};
+use crate::time::{Clock, SystemClock};
 
-/// The effective settings of a topic.
+/// The effective settings of a topic. Whichever broker is asked may not know it yet although another does: then again, for at most `timeout`.
 pub(super) fn of_topic(
     admin: &ClusterAdmin,
     topic: &str,
     timeout: Duration,
 ) -> Result<BTreeMap<String, String>> {
     let attempted = format!("asking for the configuration of topic \"{topic}\"");
-    of_resource(admin, &attempted, &topic_resource(topic)?, timeout)
+    let clock = SystemClock::default();
+    let deadline = clock.monotonic() + timeout;
+    loop {
+        match of_resource(admin, &attempted, &topic_resource(topic)?, timeout) {
+            Err(error) if error.kind() == ErrorKind::Retriable && clock.monotonic() < deadline => {
+                std::thread::park_timeout(METADATA_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// A setting of one of the brokers, whichever is named first; `None` where it knows no such setting.
