@@ -82,30 +82,44 @@ impl ClusterAdmin {
         timeout: Duration,
         mut show: impl FnMut(String, &[ffi::rd_kafka_metadata_partition]),
     ) -> Result<usize> {
+        self.ask_metadata("asking for the topics", true, timeout, |answer| {
+            // SAFETY: the answer's arrays have the lengths given beside them.
+            unsafe {
+                for topic in slice(answer.topics, answer.topic_cnt) {
+                    if Code::from(topic.err) == Code::NoError && topic.partition_cnt > 0 {
+                        show(text_of(topic.topic), slice(topic.partitions, topic.partition_cnt));
+                    }
+                }
+            }
+            usize::try_from(answer.broker_cnt).unwrap_or(0)
+        })
+    }
+
+    /// Reads what a broker says of the cluster: its brokers, and all topics where they are wanted.
+    pub(super) fn ask_metadata<T>(
+        &self,
+        attempted: &str,
+        all_topics: bool,
+        timeout: Duration,
+        read: impl FnOnce(&ffi::rd_kafka_metadata) -> T,
+    ) -> Result<T> {
         self.client.reach(timeout)?;
         let mut metadata = ptr::null();
-        // SAFETY: the handle lives; the answer is read while it lives and then freed once; its arrays have the lengths
-        // given beside them.
+        // SAFETY: the handle lives; the answer is read while it lives and then freed once.
         unsafe {
             let code = Code::from(ffi::rd_kafka_metadata(
                 self.client.rk(),
-                1,
+                i32::from(all_topics),
                 ptr::null_mut(),
                 &mut metadata,
                 millis(timeout),
             ));
             if code != Code::NoError {
-                return Err(self.failed(code, "asking for the topics", "", timeout));
+                return Err(self.failed(code, attempted, "", timeout));
             }
-            let answer = &*metadata;
-            for topic in slice(answer.topics, answer.topic_cnt) {
-                if Code::from(topic.err) == Code::NoError && topic.partition_cnt > 0 {
-                    show(text_of(topic.topic), slice(topic.partitions, topic.partition_cnt));
-                }
-            }
-            let brokers = usize::try_from(answer.broker_cnt).unwrap_or(0);
+            let found = read(&*metadata);
             ffi::rd_kafka_metadata_destroy(metadata);
-            Ok(brokers)
+            Ok(found)
         }
     }
 

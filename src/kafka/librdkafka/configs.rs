@@ -2,14 +2,13 @@
 #![allow(unsafe_code)] // admin requests are C objects
 
 use std::collections::BTreeMap;
-use std::ptr;
 use std::time::Duration;
 
 use rdkafka::bindings as ffi;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
 
 use super::admin::{ClusterAdmin, METADATA_PAUSE, Owned, slice};
-use super::client::{c_string, millis, text_of};
+use super::client::{c_string, text_of};
 use super::error;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::{Clock, SystemClock};
@@ -54,19 +53,11 @@ pub(super) fn of_brokers(
 }
 
 fn broker_ids(admin: &ClusterAdmin, timeout: Duration) -> Result<Vec<i32>> {
-    let mut metadata = ptr::null();
-    // SAFETY: the handle lives; the answer is read while it lives and then freed once; its array has the length given beside it.
-    unsafe {
-        let (rk, topic) = (admin.client.rk(), ptr::null_mut());
-        let code = Code::from(ffi::rd_kafka_metadata(rk, 0, topic, &mut metadata, millis(timeout)));
-        if code != Code::NoError {
-            return Err(admin.failed(code, "asking for the brokers", "", timeout));
-        }
-        let brokers = slice((*metadata).brokers, (*metadata).broker_cnt);
-        let ids = brokers.iter().map(|broker| broker.id).collect();
-        ffi::rd_kafka_metadata_destroy(metadata);
-        Ok(ids)
-    }
+    admin.ask_metadata("asking for the brokers", false, timeout, |answer| {
+        // SAFETY: the answer's array has the length given beside it.
+        let brokers = unsafe { slice(answer.brokers, answer.broker_cnt) };
+        brokers.iter().map(|broker| broker.id).collect()
+    })
 }
 
 fn of_broker_id(
